@@ -1,0 +1,59 @@
+"""The frames of a token stream: one JSON object a line, as documented in docs/dbus-api.md.
+
+A stream is any number of ``text``, ``sentence``, ``command``, ``result`` and ``notice`` frames, at most
+one ``usage``, at most one ``error``, and exactly one ``end``, which is last. Readers skip frame types
+they do not know.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+from kylin_gguf.errors import KylinError
+from kylin_gguf.records import Usage
+
+EndReason = Literal["stop", "length", "cancelled", "error"]
+Frame = dict[str, Any]
+
+
+def text(piece: str) -> Frame:
+    """A piece of the answer: whole Unicode characters, never half of one."""
+    return {"type": "text", "text": piece}
+
+
+def usage(counts: Usage) -> Frame:
+    """What the request cost."""
+    return {"type": "usage", **counts.to_json()}
+
+
+def error(failure: KylinError) -> Frame:
+    """Why the stream ends early; an ``end`` with reason ``error`` follows."""
+    return {"type": "error", "code": failure.code, "message": str(failure)}
+
+
+def end(reason: EndReason) -> Frame:
+    """The last frame of every stream."""
+    return {"type": "end", "reason": reason}
+
+
+def encode(frame: Frame) -> bytes:
+    """Return the line that carries ``frame``, newline included."""
+    return json.dumps(frame, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def decode(chunks: Iterable[bytes]) -> Iterator[Frame]:
+    """Yield the frames of a byte stream read in arbitrary ``chunks``.
+
+    Raises:
+        ValueError: a complete line is not a JSON object.
+    """
+    pending = b""
+    for chunk in chunks:
+        *lines, pending = (pending + chunk).split(b"\n")
+        for line in lines:
+            frame = json.loads(line)
+            if not isinstance(frame, dict):
+                raise ValueError(f"frame is not an object: {line[:80]!r}")
+            yield frame
