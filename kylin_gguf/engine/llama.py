@@ -1,0 +1,237 @@
+"""A typed, checked face of llama.cpp's low-level C API; the rest of the engine sees nothing else of it.
+
+Handles are freed by ``close``. Nothing here is thread-safe: one worker, one thread.
+Names in parentheses are functions of ``llama.h`` in the pinned source.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import llama_cpp
+import numpy as np
+import numpy.typing as npt
+
+from kylin_gguf.errors import ContextFull, DecodeFailed, LoadFailed
+from kylin_gguf.records import Placement
+
+MAX_LANES = 64
+"""Sequence ids beyond the placement's, kept for scoring; llama.cpp allows 256 in all (LLAMA_MAX_SEQ)."""
+
+_WARNING = 3  # ggml_log_level: warnings and errors explain why a load failed
+_NO_KV_SLOT = 1  # llama_decode: "could not find a KV slot for the batch"
+_LOAD_MODE_NONE, _LOAD_MODE_MMAP = 0, 1  # enum llama_load_mode
+
+Logits = npt.NDArray[np.float32]
+
+
+class LogTail:
+    """Keeps llama.cpp's last warnings, to explain a failure in its own words."""
+
+    def __init__(self, lines: int = 4) -> None:
+        self._lines: deque[str] = deque(maxlen=lines)
+
+    def __call__(self, level: int, text: str) -> None:
+        if level >= _WARNING and text.strip():
+            self._lines.append(text.strip())
+
+    def reason(self) -> str:
+        """Return the remembered lines as one."""
+        return "; ".join(self._lines) or "llama.cpp gave no reason"
+
+
+@dataclass
+class Batch:
+    """Tokens for one ``llama_decode``; arrays are allocated once and reused."""
+
+    capacity: int
+
+    def __post_init__(self) -> None:
+        self.size = 0
+        self._tokens = np.zeros(self.capacity, np.int32)
+        self._positions = np.zeros(self.capacity, np.int32)
+        self._sequence_counts = np.zeros(self.capacity, np.int32)
+        self._sequences = np.zeros((self.capacity, MAX_LANES), np.int32)
+        self._wants_logits = np.zeros(self.capacity, np.int8)
+        rows = (ctypes.POINTER(ctypes.c_int32) * self.capacity)()
+        for index in range(self.capacity):
+            rows[index] = self._sequences[index].ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
+        self._rows = rows
+
+    @property
+    def room(self) -> int:
+        """How many more tokens fit."""
+        return self.capacity - self.size
+
+    def clear(self) -> None:
+        """Forget all tokens."""
+        self.size = 0
+
+    def add(self, token: int, position: int, sequences: Sequence[int], *, logits: bool = False) -> int:
+        """Append one token that belongs to all of ``sequences``; return its index in the batch."""
+        index = self.size
+        self._tokens[index] = token
+        self._positions[index] = position
+        self._sequence_counts[index] = len(sequences)
+        self._sequences[index, : len(sequences)] = sequences
+        self._wants_logits[index] = logits
+        self.size += 1
+        return index
+
+    def as_struct(self) -> llama_cpp.llama_batch:
+        """Return the C structure that points into these arrays."""
+        as_int = ctypes.POINTER(ctypes.c_int32)
+        return llama_cpp.llama_batch(
+            n_tokens=self.size,
+            token=self._tokens.ctypes.data_as(as_int),
+            embd=None,
+            pos=self._positions.ctypes.data_as(as_int),
+            n_seq_id=self._sequence_counts.ctypes.data_as(as_int),
+            seq_id=ctypes.cast(self._rows, ctypes.POINTER(as_int)),
+            logits=self._wants_logits.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+        )
+
+
+class Model:
+    """Weights and vocabulary of one GGUF."""
+
+    def __init__(
+        self, path: Path, placement: Placement, log: LogTail, progress: Callable[[float], None]
+    ) -> None:
+        """Load the file (llama_model_load_from_file).
+
+        Raises:
+            LoadFailed: llama.cpp refused it.
+        """
+        params = llama_cpp.llama_model_default_params()
+        params.n_gpu_layers = placement.gpu_layers
+        params.load_mode = _LOAD_MODE_MMAP if placement.mmap else _LOAD_MODE_NONE
+        params.use_extra_bufts = placement.repack
+
+        def report(fraction: float, _: object) -> bool:
+            progress(fraction)
+            return True
+
+        self._report = llama_cpp.llama_progress_callback(report)  # C keeps the pointer while it loads
+        params.progress_callback = self._report
+        handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+        if not handle:
+            raise LoadFailed(str(path), log.reason())
+        self.path = path
+        self.handle = handle
+        self.vocab = llama_cpp.llama_model_get_vocab(handle)
+        self.vocab_size: int = llama_cpp.llama_vocab_n_tokens(self.vocab)
+        self.has_decoder: bool = llama_cpp.llama_model_has_decoder(handle)
+        self._piece_buffer = ctypes.create_string_buffer(512)
+
+    def close(self) -> None:
+        """Free the weights (llama_model_free)."""
+        llama_cpp.llama_model_free(self.handle)
+
+    def chat_template(self) -> str:
+        """Return the default template's source, empty if the file has none."""
+        source = llama_cpp.llama_model_chat_template(self.handle, None)
+        return source.decode("utf-8", "replace") if source else ""
+
+    def tokenize(self, text: str, *, special: bool, bos: bool = False) -> list[int]:
+        """Return token ids (llama_tokenize).
+
+        Args:
+            text: Any text.
+            special: Whether texts such as ``<|im_end|>`` become control tokens. False for what users wrote.
+            bos: Whether to add the tokens the model wants at the start.
+        """
+        data = text.encode("utf-8", "replace")
+        capacity = len(data) + 8
+        while True:
+            tokens = (ctypes.c_int32 * capacity)()
+            count = llama_cpp.llama_tokenize(self.vocab, data, len(data), tokens, capacity, bos, special)
+            if count >= 0:
+                return list(tokens[:count])
+            capacity = -count
+
+    def piece(self, token: int, *, special: bool = False) -> bytes:
+        """Return the bytes ``token`` stands for (llama_token_to_piece); none for control tokens by default."""
+        buffer = self._piece_buffer
+        count = llama_cpp.llama_token_to_piece(self.vocab, token, buffer, len(buffer), 0, special)
+        if count < 0:
+            self._piece_buffer = ctypes.create_string_buffer(-count)
+            return self.piece(token, special=special)
+        return bytes(buffer.raw[:count])
+
+    def is_end(self, token: int) -> bool:
+        """Return whether ``token`` ends generation (llama_vocab_is_eog)."""
+        return bool(llama_cpp.llama_vocab_is_eog(self.vocab, token))
+
+    def end_of_turn(self) -> int:
+        """Return the token that ends an assistant's turn: EOT where the model has one, else EOS."""
+        turn = int(llama_cpp.llama_vocab_eot(self.vocab))
+        return turn if turn >= 0 else int(llama_cpp.llama_vocab_eos(self.vocab))
+
+    def special_text(self, kind: str) -> str:
+        """Return the text of the ``bos`` or ``eos`` token, empty if the model has none."""
+        getter = {"bos": llama_cpp.llama_vocab_bos, "eos": llama_cpp.llama_vocab_eos}[kind]
+        token = int(getter(self.vocab))
+        return self.piece(token, special=True).decode("utf-8", "replace") if token >= 0 else ""
+
+
+class Context:
+    """One KV cache over one model, shared by all sequences."""
+
+    def __init__(self, model: Model, placement: Placement, log: LogTail) -> None:
+        """Allocate the cache and compute buffers (llama_init_from_model).
+
+        Raises:
+            LoadFailed: not enough memory, or the model cannot run so.
+        """
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx = placement.context_length
+        params.n_batch = params.n_ubatch = placement.batch_size
+        params.n_seq_max = placement.sequences + MAX_LANES
+        # One buffer for all sequences: a prefix is shared by copying cell marks, not cells.
+        params.kv_unified = True
+        params.n_threads = params.n_threads_batch = placement.threads
+        params.no_perf = True
+        self.handle = llama_cpp.llama_init_from_model(model.handle, params)
+        if not self.handle:
+            raise LoadFailed(str(model.path), log.reason())
+        self._memory = llama_cpp.llama_get_memory(self.handle)
+        self._vocab_size = model.vocab_size
+        self.length: int = llama_cpp.llama_n_ctx(self.handle)
+        self.batch_size: int = llama_cpp.llama_n_batch(self.handle)
+
+    def close(self) -> None:
+        """Free the cache (llama_free)."""
+        llama_cpp.llama_free(self.handle)
+
+    def decode(self, batch: Batch) -> None:
+        """Run ``batch`` through the model (llama_decode).
+
+        Raises:
+            ContextFull: no free KV cells; the cache is as before the call.
+            DecodeFailed: any other status.
+        """
+        status = llama_cpp.llama_decode(self.handle, batch.as_struct())
+        if status == _NO_KV_SLOT:
+            raise ContextFull(batch.size, self.length)
+        if status != 0:
+            raise DecodeFailed(status)
+
+    def logits(self, index: int) -> Logits:
+        """Return the logits of the batch's token ``index``, shape (vocab_size,), a view that the next decode
+        overwrites (llama_get_logits_ith)."""
+        pointer = llama_cpp.llama_get_logits_ith(self.handle, index)
+        return np.ctypeslib.as_array(pointer, shape=(self._vocab_size,))
+
+    def truncate(self, sequence: int, length: int) -> bool:
+        """Keep the first ``length`` positions of ``sequence``; False where the model's memory cannot be cut
+        (llama_memory_seq_rm), in which case nothing changed."""
+        return bool(llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1))
+
+    def share(self, source: int, target: int, length: int) -> None:
+        """Make ``target`` begin with the first ``length`` positions of ``source`` (llama_memory_seq_cp)."""
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, length)
