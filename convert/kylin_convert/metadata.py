@@ -1,0 +1,32 @@
+"""The ``general.*`` keys: what a model is called, whose it is, and how it likes to be sampled.
+
+gguf-py reads them from README.md's front matter, config.json and generation_config.json; its heuristics are
+the reference that other tools expect, so they are used as they are.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gguf
+
+from kylin_convert.checkpoint import read_json
+
+
+def read_metadata(folder: Path, parameters: int) -> gguf.Metadata:
+    """Return the metadata of a checkpoint with ``parameters`` weights.
+
+    Raises:
+        BadCheckpoint: generation_config.json is malformed.
+    """
+    metadata = gguf.Metadata.load(None, folder, None, parameters)
+    path = folder / "generation_config.json"
+    generation = read_json(path) if path.is_file() else {}
+    if metadata.sampling_penalty_repeat is None:
+        # The pinned llama.cpp reads transformers' name too; gguf 0.19.0 on PyPI does not yet.
+        metadata.sampling_penalty_repeat = generation.get("repetition_penalty")
+    if metadata.name is None:
+        metadata.name = folder.resolve().name
+    if metadata.size_label is None and parameters > 0:
+        metadata.size_label = gguf.size_label(parameters, parameters, 0, 0)
+    return metadata

@@ -1,0 +1,41 @@
+"""Tokenizers: from a checkpoint's files to the ``tokenizer.*`` keys that upstream's converter writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import gguf
+
+from kylin_convert.vocab import bpe, sentencepiece
+from kylin_convert.vocab.special import SpecialTokens
+from kylin_convert.vocab.table import TokenTable
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Everything that GGUF says about a tokenizer. ``overrides`` are flags that a family forces."""
+
+    table: TokenTable
+    special: SpecialTokens
+    overrides: dict[str, bool] = field(default_factory=dict)
+
+    def write(self, writer: gguf.GGUFWriter) -> None:
+        """Add the ``tokenizer.*`` keys."""
+        self.table.write(writer)
+        self.special.write(writer)
+        for name, value in self.overrides.items():
+            writer.add_bool(f"tokenizer.ggml.{name}", value)
+
+
+def read_vocabulary(folder: Path, vocab_size: int) -> Vocabulary:
+    """Read ``tokenizer.model`` where there is one, else ``tokenizer.json``; pad to ``vocab_size`` tokens.
+
+    Raises:
+        BadCheckpoint: a file is missing or malformed, has more tokens than the model, or pre-tokenises in
+            a way that llama.cpp does not know.
+    """
+    if (folder / sentencepiece.FILE).is_file():
+        table = sentencepiece.read(folder, vocab_size)
+        return Vocabulary(table, SpecialTokens.read(folder, vocab_size))
+    return Vocabulary(bpe.read(folder, vocab_size), SpecialTokens.read(folder))

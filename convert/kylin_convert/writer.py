@@ -1,0 +1,113 @@
+"""A checkpoint as an unquantised GGUF, written tensor by tensor in constant memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+
+import gguf
+import numpy as np
+from gguf import GGMLQuantizationType as Type
+
+from kylin_convert.arch.base import Family, OutputTensor
+from kylin_convert.metadata import read_metadata
+from kylin_convert.safetensors import Array, widen
+from kylin_gguf.errors import BadCheckpoint
+from kylin_gguf.records import Progress, ProgressCallback
+
+FORMATS = {
+    "F16": (Type.F16, gguf.LlamaFileType.MOSTLY_F16),
+    "BF16": (Type.BF16, gguf.LlamaFileType.MOSTLY_BF16),
+    "F32": (Type.F32, gguf.LlamaFileType.ALL_F32),
+}
+"""Unquantised formats: the type of matrices, and the number that ``general.file_type`` records."""
+
+_BLOCK_ELEMENTS = 1 << 22
+"""Elements converted at a time: 16 MiB of float32."""
+
+
+def tensor_type(tensor: OutputTensor, wanted: Type) -> Type:
+    """Return the stored type of ``tensor``: vectors and norms stay F32, which all of llama.cpp expects."""
+    return Type.F32 if len(tensor.shape) <= 1 or tensor.name.endswith("_norm.weight") else wanted
+
+
+def output_bytes(tensors: list[OutputTensor], form: str) -> int:
+    """Return how many bytes the tensors take in ``form``, headers not counted."""
+    return sum(_nbytes(tensor, tensor_type(tensor, FORMATS[form][0])) for tensor in tensors)
+
+
+def _nbytes(tensor: OutputTensor, kind: Type) -> int:
+    return prod(tensor.shape) * (4 if kind is Type.F32 else 2)
+
+
+def write_gguf(family: Family, path: Path, form: str, progress: ProgressCallback) -> None:
+    """Write ``family``'s checkpoint to ``path`` in a format of ``FORMATS``.
+
+    The file appears whole or not at all. Keys and tensors are those of upstream's convert_hf_to_gguf.py.
+
+    Raises:
+        BadCheckpoint: a file of the checkpoint is malformed, or a weight is not finite in ``form``.
+    """
+    wanted, file_type = FORMATS[form]
+    tensors = family.tensors()
+    partial = path.with_name(path.name + ".part")
+    writer = gguf.GGUFWriter(partial, family.name)
+    for tensor in tensors:
+        kind = tensor_type(tensor, wanted)
+        # The NumPy type only matters as "not bytes"; raw_dtype is what is recorded.
+        writer.add_tensor_info(tensor.name, tensor.shape, np.dtype("f2"), _nbytes(tensor, kind), kind)
+    writer.add_type(gguf.GGUFType.MODEL)
+    parameters = sum(prod(tensor.shape) for tensor in tensors)
+    read_metadata(family.checkpoint.folder, parameters).set_gguf_meta_model(writer)
+    family.write_parameters(writer, file_type)
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    family.vocabulary().write(writer)
+    try:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        _write_tensors(writer, tensors, wanted, progress)
+        writer.flush()
+        os.fsync(writer.fout[0].fileno())
+        writer.close()
+        partial.replace(path)
+    finally:
+        writer.close()
+        partial.unlink(missing_ok=True)
+
+
+def _write_tensors(
+    writer: gguf.GGUFWriter, tensors: list[OutputTensor], wanted: Type, progress: ProgressCallback
+) -> None:
+    file = writer.fout[0]
+    total = sum(_nbytes(tensor, tensor_type(tensor, wanted)) for tensor in tensors)
+    done = 0
+    writer.write_padding(file, file.tell())
+    for tensor in tensors:
+        kind = tensor_type(tensor, wanted)
+        for block in _blocks(tensor.load()):
+            converted = _convert(tensor.name, widen(block), kind)
+            file.write(converted.data)
+            done += converted.nbytes
+            progress(Progress("write", done, total))
+        writer.write_padding(file, _nbytes(tensor, kind))
+
+
+def _blocks(stored: Array) -> Iterator[Array]:
+    flat = stored.reshape(-1)
+    for start in range(0, flat.size, _BLOCK_ELEMENTS):
+        yield flat[start : start + _BLOCK_ELEMENTS]
+
+
+def _convert(name: str, values: Array, kind: Type) -> Array:
+    if not np.isfinite(values).all():
+        raise BadCheckpoint(name, "it holds values that are not finite numbers")
+    if kind is Type.BF16:
+        return np.ascontiguousarray(gguf.quants.quantize(values.astype(np.float32), kind))
+    with np.errstate(over="ignore"):
+        converted = values.astype(np.float32 if kind is Type.F32 else np.float16)
+    if not np.isfinite(converted).all():
+        raise BadCheckpoint(name, "it holds values too large for F16; convert with --quant BF16")
+    return np.ascontiguousarray(converted)
