@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from kylin_gguf.translation import N_, translate
 
@@ -32,12 +32,21 @@ class KylinError(Exception):
     sentence: ClassVar[str] = N_("Something went wrong.")
     remedy: ClassVar[str] = ""
 
+    @classmethod
+    def relayed(cls, message: str) -> Self:
+        """Return an instance that another process described: its message is known, its fields are not."""
+        failure = cls.__new__(cls)
+        failure.__dict__["_relayed"] = message
+        return failure
+
     def fields(self) -> dict[str, Any]:
-        """Return the typed fields, as JSON-able values."""
-        return asdict(self)
+        """Return the typed fields, as JSON-able values; none for a relayed error."""
+        return {} if "_relayed" in self.__dict__ else asdict(self)
 
     def message(self) -> str:
         """Return the sentence and the remedy in the user's language, on one line."""
+        if "_relayed" in self.__dict__:
+            return str(self.__dict__["_relayed"])
         shown = {key: _shown(value) for key, value in self.fields().items()}
         parts = (translate(self.sentence), translate(self.remedy))
         return " ".join(part.format(**shown) for part in parts if part)
@@ -529,6 +538,16 @@ class UnknownObject(BusError):
     sentence: ClassVar[str] = N_("There is no {what} on the bus.")
     remedy: ClassVar[str] = N_("It may have been closed; see docs/dbus-api.md.")
     what: str
+
+
+@dataclass(eq=False)
+class PropertyReadOnly(BusError):
+    """An attempt to set a property that only this service changes."""
+
+    code: ClassVar[str] = "bus.property-read-only"
+    sentence: ClassVar[str] = N_("The property {name} is read-only.")
+    remedy: ClassVar[str] = N_("See docs/dbus-api.md for the methods that change it.")
+    name: str
 
 
 @dataclass(eq=False)
