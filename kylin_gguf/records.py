@@ -143,6 +143,20 @@ class Usage:
         return {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(self).items()}
 
 
+DeviceKind = Literal["cpu", "gpu", "igpu", "accel"]
+
+
+@dataclass(frozen=True)
+class Device:
+    """One device of a ggml back end (ggml_backend_dev_get_props); memory in bytes, 0 where unknown."""
+
+    name: str
+    description: str
+    kind: DeviceKind
+    memory_total: int
+    memory_free: int
+
+
 @dataclass(frozen=True)
 class Placement:
     """What the offload planner decided for one model; the worker obeys it.
