@@ -158,6 +158,14 @@ class Device:
 
 
 @dataclass(frozen=True)
+class FailedPlugin:
+    """A back end whose library is there but does not load, e.g. ``vulkan``; ``reason`` is llama.cpp's."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Placement:
     """What the offload planner decided for one model; the worker obeys it.
 

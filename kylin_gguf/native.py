@@ -1,0 +1,257 @@
+"""llama.cpp's libraries and tools on this machine: find them, and load them safely into this process.
+
+The bindings (``llama_cpp``) are told where the libraries lie, so ``load`` comes before anything else that
+imports them. Back ends are plug-ins, and are loaded from that one directory only: left to itself,
+llama.cpp also searches the current directory (``ggml_backend_load_all``), where anybody may have put a
+file. Its tools do search it: run them in a directory of ours.
+
+Names in parentheses are functions of the pinned llama.cpp, in ``ggml-backend.h`` and ``llama.h``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kylin_gguf.errors import LibrariesMissing, LibraryLoadFailed
+from kylin_gguf.records import Device, DeviceKind, FailedPlugin, Settings
+
+log = logging.getLogger(__name__)
+
+LogSink = Callable[[int, str], None]
+"""Gets a ggml_log_level (1 debug, 2 information, 3 warning, 4 error) and one line without its newline."""
+
+_CORE_LIBRARY = "libllama.so"
+_PLUGIN_PREFIX = "libggml-"
+_NOT_PLUGINS = ("libggml-base.so",)
+# enum ggml_backend_dev_type; its fifth, "meta", exists only for those who make one.
+_KINDS: dict[int, DeviceKind] = {0: "cpu", 1: "gpu", 2: "igpu", 3: "accel"}
+_CONTINUED = 5  # ggml_log_level: this text continues the message before it
+# Loading a model logs some hundred lines as information; they help nobody but who debugs it.
+_PYTHON_LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
+
+
+@dataclass(frozen=True)
+class NativeLibraries:
+    """One build of llama.cpp: libraries, plug-ins and tools, all in ``directory``."""
+
+    directory: Path
+
+    def tool(self, name: str) -> Path:
+        """Return the path of a tool such as ``llama-quantize``.
+
+        Run it in a directory that others cannot write to: it loads plug-ins from its current directory.
+
+        Raises:
+            LibrariesMissing: this build has no such tool.
+        """
+        path = self.directory / name
+        if not (path.is_file() and os.access(path, os.X_OK)):
+            raise LibrariesMissing((str(path),))
+        return path
+
+
+@dataclass(frozen=True)
+class LoadedLibraries:
+    """What this process has loaded. ``version`` names llama.cpp's release and commit."""
+
+    directory: Path
+    version: str
+    devices: tuple[Device, ...]
+    failed: tuple[FailedPlugin, ...]
+
+
+def find(settings: Settings) -> NativeLibraries:
+    """Return the first of ``settings.native_dirs`` that holds llama.cpp's libraries.
+
+    Raises:
+        LibrariesMissing: none does.
+    """
+    for directory in settings.native_dirs:
+        if (directory / _CORE_LIBRARY).is_file():
+            return NativeLibraries(directory.resolve())
+    raise LibrariesMissing(tuple(str(directory) for directory in settings.native_dirs))
+
+
+def load(settings: Settings) -> LoadedLibraries:
+    """Load llama.cpp and every back end that works here; later calls return the first one's result.
+
+    A driver may crash the process that loads its plug-in, so no long-lived process of ours calls this.
+
+    Raises:
+        LibrariesMissing: there is nothing to load.
+        LibraryLoadFailed: the core, the bindings or all CPU plug-ins do not load, or this process has
+            loaded another build already.
+    """
+    directory = find(settings).directory
+    with _process.lock:
+        if _process.loaded is None:
+            _process.loaded = _load(directory)
+    if _process.loaded.directory != directory:
+        raise LibraryLoadFailed(str(directory), f"this process uses {_process.loaded.directory}")
+    return _process.loaded
+
+
+def capture_log(sink: LogSink) -> None:
+    """Send llama.cpp's log of this process to ``sink`` from now on, line by line, instead of ``logging``.
+
+    ``sink`` is called on whichever thread logs and must not raise.
+    """
+    _process.log.sink = sink
+
+
+def devices() -> tuple[Device, ...]:
+    """Return the loaded back ends' devices with their memory as it is now; ``load`` must have been called.
+
+    For the CPU, llama.cpp reports all memory as free (``ggml_backend_dev_memory``).
+    """
+    library = _library()
+    handles = (library.ggml_backend_dev_get(index) for index in range(library.ggml_backend_dev_count()))
+    return tuple(device for handle in handles if (device := _device(library, handle)) is not None)
+
+
+class _Log:
+    """Joins the pieces that llama.cpp logs into lines for the current sink."""
+
+    def __init__(self) -> None:
+        self.sink: LogSink = _to_logging
+        self._level = 0
+        self._pending = ""
+
+    def __call__(self, level: int, piece: bytes, _: object) -> None:
+        """Take one piece, as llama_log_callback."""
+        if level != _CONTINUED:
+            if self._pending:
+                self._flush()
+            self._level = level
+        self._pending += piece.decode("utf-8", errors="replace")
+        *lines, self._pending = self._pending.split("\n")
+        for line in lines:
+            self.sink(self._level, line)
+
+    def _flush(self) -> None:
+        line, self._pending = self._pending, ""
+        self.sink(self._level, line)
+
+
+class _Process:
+    """What this process has loaded: dynamic libraries are a process's, not an object's."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.loaded: LoadedLibraries | None = None
+        self.log = _Log()
+        self.log_callback: object = None
+        """Kept here because C keeps only the pointer."""
+
+
+def _to_logging(level: int, line: str) -> None:
+    log.log(_PYTHON_LEVELS.get(level, logging.DEBUG), "llama.cpp: %s", line)
+
+
+_process = _Process()
+
+
+def _load(directory: Path) -> LoadedLibraries:
+    library = _import_bindings(directory)
+    library.ggml_backend_load_all_from_path(os.fsencode(directory))
+    found = devices()
+    failed = tuple(_failures(library, directory, has_cpu=any(device.kind == "cpu" for device in found)))
+    if not any(device.kind == "cpu" for device in found):
+        reasons = "; ".join(f"{plugin.name}: {plugin.reason}" for plugin in failed)
+        raise LibraryLoadFailed(str(directory), reasons or "it has no CPU plug-in")
+    version = f"{library.llama_version().decode()} ({library.ggml_commit().decode()})"
+    return LoadedLibraries(directory, version, found, failed)
+
+
+def _import_bindings(directory: Path) -> Any:
+    """Import llama_cpp on the libraries in ``directory``; return the CDLL with our prototypes declared."""
+    os.environ["LLAMA_CPP_LIB_PATH"] = str(directory)
+    try:
+        import llama_cpp  # noqa: PLC0415 - it loads the library on import
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        raise LibraryLoadFailed(str(directory / _CORE_LIBRARY), str(error)) from error
+    used = Path(llama_cpp.llama_cpp._base_path).resolve()
+    if used != directory:
+        raise LibraryLoadFailed(str(directory), f"the bindings were imported before, with {used}")
+    # The bindings install a callback of their own, which prints to stderr.
+    _process.log_callback = llama_cpp.llama_log_callback(_process.log)
+    llama_cpp.llama_log_set(_process.log_callback, None)
+    return _library()
+
+
+def _library() -> Any:
+    """Return the bindings' CDLL: the ggml functions they lack are found through its dependencies."""
+    import llama_cpp  # noqa: PLC0415 - only after the library's path is set
+
+    library = llama_cpp.llama_cpp._lib
+    for name, (result, *arguments) in _PROTOTYPES.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+_SIZE = ctypes.POINTER(ctypes.c_size_t)
+_PROTOTYPES: dict[str, tuple[Any, ...]] = {
+    "ggml_backend_load_all_from_path": (None, ctypes.c_char_p),
+    "ggml_backend_load": (ctypes.c_void_p, ctypes.c_char_p),
+    "ggml_backend_dev_count": (ctypes.c_size_t,),
+    "ggml_backend_dev_get": (ctypes.c_void_p, ctypes.c_size_t),
+    "ggml_backend_dev_name": (ctypes.c_char_p, ctypes.c_void_p),
+    "ggml_backend_dev_description": (ctypes.c_char_p, ctypes.c_void_p),
+    "ggml_backend_dev_type": (ctypes.c_int, ctypes.c_void_p),
+    "ggml_backend_dev_memory": (None, ctypes.c_void_p, _SIZE, _SIZE),
+    "ggml_commit": (ctypes.c_char_p,),
+    "llama_version": (ctypes.c_char_p,),
+}
+
+
+def _device(library: Any, handle: int) -> Device | None:
+    kind = _KINDS.get(library.ggml_backend_dev_type(handle))
+    if kind is None:
+        return None
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    library.ggml_backend_dev_memory(handle, ctypes.byref(free), ctypes.byref(total))
+    return Device(
+        name=library.ggml_backend_dev_name(handle).decode("utf-8", errors="replace"),
+        description=library.ggml_backend_dev_description(handle).decode("utf-8", errors="replace"),
+        kind=kind,
+        memory_total=total.value,
+        memory_free=free.value,
+    )
+
+
+def _failures(library: Any, directory: Path, *, has_cpu: bool) -> Iterator[FailedPlugin]:
+    """Yield the plug-ins that do not load, each with llama.cpp's reason.
+
+    ``ggml_backend_load_all_from_path`` keeps failures to itself in release builds, so each plug-in is
+    loaded once more by name (``ggml_backend_load``), which says why and leaves those loaded as they are.
+    """
+    for path in sorted(directory.glob(f"{_PLUGIN_PREFIX}*.so")):
+        name = path.stem.removeprefix(_PLUGIN_PREFIX)
+        # Of the CPU plug-ins, the best for this processor was chosen: the others are meant to stay away.
+        if path.name in _NOT_PLUGINS or (has_cpu and name.partition("-")[0] == "cpu"):
+            continue
+        with _overheard() as lines:
+            registered = library.ggml_backend_load(os.fsencode(path))
+        if not registered:
+            said = lines[-1] if lines else "llama.cpp gave no reason"
+            yield FailedPlugin(name, said.removeprefix("load_backend: "))
+
+
+@contextmanager
+def _overheard() -> Iterator[list[str]]:
+    """Collect what llama.cpp logs in the block, instead of passing it on."""
+    lines: list[str] = []
+    sink, _process.log.sink = _process.log.sink, lambda _, line: lines.append(line)
+    try:
+        yield lines
+    finally:
+        _process.log.sink = sink
