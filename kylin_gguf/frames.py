@@ -23,6 +23,11 @@ def text(piece: str) -> Frame:
     return {"type": "text", "text": piece}
 
 
+def notice(code: str, fraction: float) -> Frame:
+    """News that is not part of the answer: ``loading`` with the share done, 0 to 1."""
+    return {"type": "notice", "code": code, "fraction": round(fraction, 3)}
+
+
 def usage(counts: Usage) -> Frame:
     """What the request cost."""
     return {"type": "usage", **counts.to_json()}

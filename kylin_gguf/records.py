@@ -50,7 +50,9 @@ class Message:
         """Read ``{"role", "content"}``; raises InvalidValue for anything else."""
         role, content = value.get("role"), value.get("content")
         if role not in ROLES or not isinstance(content, str) or len(value) != 2:  # noqa: PLR2004
-            raise InvalidValue("message", str(dict(value))[:80], "role (system, user or assistant) and content")
+            raise InvalidValue(
+                "message", str(dict(value))[:80], "role (system, user or assistant) and content"
+            )
         return cls(role, content)
 
     def to_json(self) -> dict[str, str]:

@@ -137,22 +137,29 @@ class Model:
         source = llama_cpp.llama_model_chat_template(self.handle, None)
         return source.decode("utf-8", "replace") if source else ""
 
-    def tokenize(self, text: str, *, special: bool, bos: bool = False) -> list[int]:
-        """Return token ids (llama_tokenize).
+    def tokenize(self, text: str, *, special: bool) -> list[int]:
+        """Return token ids without BOS (llama_tokenize).
 
         Args:
             text: Any text.
             special: Whether texts such as ``<|im_end|>`` become control tokens. False for what users wrote.
-            bos: Whether to add the tokens the model wants at the start.
         """
         data = text.encode("utf-8", "replace")
         capacity = len(data) + 8
         while True:
             tokens = (ctypes.c_int32 * capacity)()
-            count = llama_cpp.llama_tokenize(self.vocab, data, len(data), tokens, capacity, bos, special)
+            count = llama_cpp.llama_tokenize(self.vocab, data, len(data), tokens, capacity, False, special)
             if count >= 0:
                 return list(tokens[:count])
             capacity = -count
+
+    def with_bos(self, tokens: list[int]) -> list[int]:
+        """Return ``tokens`` beginning with BOS where the model wants it and a template has not put it
+        (llama_vocab_get_add_bos)."""
+        bos = int(llama_cpp.llama_vocab_bos(self.vocab))
+        if not llama_cpp.llama_vocab_get_add_bos(self.vocab) or tokens[:1] == [bos]:
+            return tokens
+        return [bos, *tokens]
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
         """Return the bytes ``token`` stands for (llama_token_to_piece); none for control tokens by default."""
@@ -203,6 +210,10 @@ class Context:
         self._vocab_size = model.vocab_size
         self.length: int = llama_cpp.llama_n_ctx(self.handle)
         self.batch_size: int = llama_cpp.llama_n_batch(self.handle)
+        self.cuttable = not (
+            llama_cpp.llama_model_is_recurrent(model.handle) or llama_cpp.llama_model_is_hybrid(model.handle)
+        )
+        """Whether a sequence can be shortened: a recurrent state has no past to go back to."""
 
     def close(self) -> None:
         """Free the cache (llama_free)."""

@@ -1,0 +1,88 @@
+"""A running generation, seen from the service: a socket pair, an outcome, and a way to stop it.
+
+The client reads frames from ``stream``. The other end goes to a worker; the service keeps a copy of it, to
+speak when no worker can: while a model loads, when it does not load, and when the worker has died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kylin_gguf import frames
+from kylin_gguf.errors import KylinError
+from kylin_gguf.frames import EndReason
+from kylin_gguf.records import Usage
+
+_DELIVERY_SECONDS = 30.0
+"""How long a client that does not read may keep the end of its stream from being delivered."""
+
+_deliveries: set[asyncio.Task[None]] = set()
+"""The event loop itself keeps only weak references to tasks."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a generation ended, and all the text it produced."""
+
+    reason: EndReason
+    text: str = ""
+    usage: Usage | None = None
+    error: KylinError | None = None
+
+
+class Generation:
+    """One stream of tokens. Tokens never pass through this process."""
+
+    def __init__(self) -> None:
+        self.stream, self._worker_end = socket.socketpair()
+        """The client's end: hand its descriptor over and close this copy."""
+        self._worker_end.setblocking(False)
+        self.finished: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.cancelled = False
+        self._on_cancel: Callable[[], None] | None = None
+
+    def fileno(self) -> int:
+        """Return the descriptor of the worker's end."""
+        return self._worker_end.fileno()
+
+    def cancel(self) -> None:
+        """Stop within one decode step; the stream ends ``cancelled``. Harmless once it has ended."""
+        self.cancelled = True
+        if self._on_cancel:
+            self._on_cancel()
+
+    def handed_over(self, on_cancel: Callable[[], None]) -> None:
+        """Note that a worker now owns the request; ``on_cancel`` tells it to stop."""
+        self._on_cancel = on_cancel
+
+    def notice(self, code: str, fraction: float) -> None:
+        """Tell the client how far a preparation has come, if it listens: news, not part of the answer."""
+        with contextlib.suppress(OSError):
+            self._worker_end.send(frames.encode(frames.notice(code, fraction)), socket.MSG_NOSIGNAL)
+
+    def settle(self, outcome: Outcome) -> None:
+        """Note the end that the worker has written."""
+        self._worker_end.close()
+        if not self.finished.done():
+            self.finished.set_result(outcome)
+
+    def end(self, reason: EndReason, error: KylinError | None = None) -> None:
+        """End the stream on behalf of a worker that cannot."""
+        last_words = frames.encode(frames.error(error)) if error else b""
+        last_words += frames.encode(frames.end(reason))
+        task = asyncio.ensure_future(_deliver(self._worker_end, last_words))
+        _deliveries.add(task)
+        task.add_done_callback(_deliveries.discard)
+        if not self.finished.done():
+            self.finished.set_result(Outcome(reason, error=error))
+
+
+async def _deliver(connection: socket.socket, data: bytes) -> None:
+    """Write ``data`` and close; give up on a client that does not read."""
+    with connection, contextlib.suppress(OSError, TimeoutError):
+        loop = asyncio.get_running_loop()
+        await asyncio.wait_for(loop.sock_sendall(connection, data), _DELIVERY_SECONDS)

@@ -1,0 +1,289 @@
+"""The service's handle on a worker process: start it, send it requests, notice its death."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+from kylin_gguf.engine import channel
+from kylin_gguf.engine.generation import Generation, Outcome
+from kylin_gguf.errors import Cancelled, KylinError, WorkerDied, from_wire
+from kylin_gguf.records import (
+    InstalledModel,
+    Message,
+    Placement,
+    SamplingOptions,
+    ScoreRequest,
+    Scores,
+    Usage,
+)
+
+log = logging.getLogger(__name__)
+
+_STOP_SECONDS = 5.0
+
+
+@dataclass
+class EngineProcess:
+    """One worker with one loaded model. Make with ``start``."""
+
+    model: InstalledModel
+    placement: Placement
+    load_s: float
+    context_length: int
+    on_exit: Callable[[EngineProcess], None]
+    _process: asyncio.subprocess.Process
+    _control: socket.socket
+    _outbox: asyncio.Queue[tuple[channel.Payload, int | None]] = field(default_factory=asyncio.Queue)
+    _streams: dict[int, Generation] = field(default_factory=dict)
+    _scores: dict[int, asyncio.Future[Scores]] = field(default_factory=dict)
+    _ids: count[int] = field(default_factory=lambda: count(1))
+    _incoming: AsyncIterator[channel.Payload] = field(init=False)
+    _reading: asyncio.Task[None] | None = field(default=None, init=False)
+    _writing: asyncio.Task[None] | None = field(default=None, init=False)
+
+    @classmethod
+    async def start(
+        cls,
+        model: InstalledModel,
+        placement: Placement,
+        native_dirs: Sequence[Path],
+        progress: Callable[[float], None],
+        on_exit: Callable[[EngineProcess], None],
+    ) -> EngineProcess:
+        """Start a worker and load ``model`` in it; ``progress`` gets the share loaded, 0 to 1.
+
+        ``on_exit`` is called once when the worker has ended, expectedly or not.
+
+        Raises:
+            LoadFailed, UnsupportedModel, NativeError: as the worker reports them.
+            WorkerDied: it ended while loading.
+        """
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "kylin_gguf.engine.worker", "--control", str(theirs.fileno())),
+                pass_fds=[theirs.fileno()],
+                stdin=asyncio.subprocess.DEVNULL,
+            )
+        engine = cls(model, placement, 0.0, 0, on_exit, process, ours)
+        engine._incoming = engine._events()
+        try:
+            await engine._load(native_dirs, progress)
+        except BaseException:
+            await engine.stop()
+            raise
+        engine._reading = asyncio.ensure_future(engine._read())
+        engine._writing = asyncio.ensure_future(engine._write())
+        return engine
+
+    @property
+    def pid(self) -> int:
+        """The worker's process id."""
+        return self._process.pid
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request runs."""
+        return bool(self._streams or self._scores)
+
+    def resident_memory(self) -> int:
+        """Return the worker's resident set in bytes, mapped weights included; 0 once it is gone."""
+        try:
+            pages = Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1]
+        except OSError:
+            return 0
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+    # --- requests -----------------------------------------------------------------------------------
+
+    def generate(self, generation: Generation, messages: Sequence[Message], options: SamplingOptions) -> None:
+        """Answer ``messages`` on ``generation``'s stream.
+
+        Raises:
+            WorkerDied: the worker has ended; the generation is untouched.
+        """
+        self._check_alive()
+        request_id = next(self._ids)
+        self._streams[request_id] = generation
+        payload = {
+            "op": "generate",
+            "id": request_id,
+            "fd": True,
+            "messages": [message.to_json() for message in messages],
+            "options": options.to_json(),
+        }
+        self._outbox.put_nowait((payload, generation.fileno()))
+        generation.handed_over(lambda: self._cancel(request_id))
+
+    def _check_alive(self) -> None:
+        if self._reading is None or self._reading.done():
+            raise WorkerDied(self.model.name, "it has ended")
+
+    async def score(self, request: ScoreRequest) -> Scores:
+        """Score ``request.continuations`` against each other.
+
+        Raises:
+            InvalidValue, ContextFull, TemplateFailed, WorkerDied: as the worker reports them.
+        """
+        self._check_alive()
+        request_id = next(self._ids)
+        future: asyncio.Future[Scores] = asyncio.get_running_loop().create_future()
+        self._scores[request_id] = future
+        payload = {
+            "op": "score",
+            "id": request_id,
+            "messages": [message.to_json() for message in request.messages],
+            "continuations": list(request.continuations),
+        }
+        self._outbox.put_nowait((payload, None))
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._cancel(request_id)
+            raise
+
+    def _cancel(self, request_id: int) -> None:
+        self._outbox.put_nowait(({"op": "cancel", "id": request_id}, None))
+
+    async def stop(self) -> None:
+        """End the worker: ask by closing the channel, insist with SIGKILL. Running streams end ``cancelled``."""
+        for request_id in list(self._streams):
+            self._streams.pop(request_id).end("cancelled")
+        with contextlib.suppress(OSError):  # not connected any more: the worker went first
+            self._control.shutdown(socket.SHUT_RDWR)
+        try:
+            await asyncio.wait_for(self._process.wait(), _STOP_SECONDS)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+        if self._reading:
+            await self._reading
+        else:
+            self._control.close()
+
+    # --- the channel --------------------------------------------------------------------------------
+
+    async def _load(self, native_dirs: Sequence[Path], progress: Callable[[float], None]) -> None:
+        payload = {
+            "op": "load",
+            "path": str(self.model.path),
+            "placement": self.placement.to_json(),
+            "native_dirs": [str(path) for path in native_dirs],
+        }
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(self._control, channel.encode(payload))
+        async for event in self._incoming:
+            if event["event"] == "progress":
+                progress(event["fraction"])
+            elif event["event"] == "failed":
+                raise from_wire(event["error"])
+            elif event["event"] == "ready":
+                self.load_s, self.context_length = event["load_s"], event["context_length"]
+                return
+        raise WorkerDied(self.model.name, await self._status())
+
+    async def _events(self) -> AsyncIterator[channel.Payload]:
+        """Yield the worker's messages until the channel closes."""
+        loop = asyncio.get_running_loop()
+        pending = bytearray()
+        while True:
+            try:
+                data = await loop.sock_recv(self._control, 1 << 16)
+            except OSError:
+                return
+            if not data:
+                return
+            pending += data
+            *lines, pending = pending.split(b"\n")
+            for line in lines:
+                yield channel.decode(line)
+
+    async def _write(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            payload, descriptor = await self._outbox.get()
+            data = channel.encode(payload)
+            try:
+                if descriptor is not None:
+                    # The stream may have ended while the message waited: then there is nobody to tell.
+                    if payload["id"] not in self._streams:
+                        continue
+                    sent = await self._send_with_fd(data[:1], descriptor)
+                    data = data[sent:]
+                await loop.sock_sendall(self._control, data)
+            except OSError:
+                return  # the worker is gone; _read tells everyone
+
+    async def _send_with_fd(self, data: bytes, descriptor: int) -> int:
+        """Send one byte with the fd attached: one byte cannot be sent in part."""
+        while True:
+            try:
+                return socket.send_fds(self._control, [data], [descriptor])
+            except BlockingIOError:
+                await _writable(self._control)
+
+    async def _read(self) -> None:
+        async for event in self._incoming:
+            self._handle(event)
+        status = await self._status()
+        if self._streams or self._scores:
+            log.error("worker of %s ended: %s", self.model.name, status)
+        error = WorkerDied(self.model.name, status)
+        for request_id in list(self._streams):
+            self._streams.pop(request_id).end("error", error)
+        for future in self._scores.values():
+            if not future.done():
+                future.set_exception(error)
+        self._scores.clear()
+        if self._writing:
+            self._writing.cancel()
+        self._control.close()
+        self.on_exit(self)
+
+    async def _status(self) -> str:
+        code = await self._process.wait()
+        return signal.Signals(-code).name if code < 0 else f"status {code}"
+
+    def _handle(self, event: channel.Payload) -> None:
+        request_id = event["id"]
+        error = from_wire(event["error"]) if event.get("error") else None
+        if request_id in self._scores:
+            future = self._scores.pop(request_id)
+            if future.done():
+                return
+            if event["event"] == "scored":
+                scores = Scores(tuple(event["logprobs"]), event["prefill_ms"], event["score_ms"])
+                future.set_result(scores)
+            else:
+                future.set_exception(error or Cancelled())
+        elif request_id in self._streams:
+            usage = Usage(**event["usage"]) if "usage" in event else None
+            outcome = Outcome(event.get("reason", "error"), event.get("text", ""), usage, error)
+            self._streams.pop(request_id).settle(outcome)
+
+
+async def _writable(connection: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    loop.add_writer(connection.fileno(), _resolve, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_writer(connection.fileno())
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,48 @@
+"""Messages to tokens, without letting a message pretend to be a control token."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from kylin_gguf.chat_template import ChatTemplate
+from kylin_gguf.engine.llama import Model
+from kylin_gguf.records import Message
+
+# Private-use characters stand for a suspicious message while the template runs; no text has a reason to
+# contain this pair, and one that does is treated as suspicious itself.
+_OPEN, _CLOSE = "\ue0f0", "\ue0f1"
+_PLACEHOLDER = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
+
+
+def encode_prompt(model: Model, template: ChatTemplate, messages: Sequence[Message]) -> list[int]:
+    """Return the prompt's tokens.
+
+    Control tokens may come from the template only. A message whose text would turn into one (someone typed
+    ``<|im_end|>``) is kept out of the template's output and tokenised apart, as plain text.
+
+    Raises:
+        TemplateFailed: the template refused the messages.
+    """
+    apart: list[str] = []
+    safe: list[Message] = []
+    for message in messages:
+        if _suspicious(model, message.content):
+            safe.append(Message(message.role, f"{_OPEN}{len(apart)}{_CLOSE}"))
+            apart.append(message.content)
+        else:
+            safe.append(message)
+    rendered = template.render(safe)
+    tokens: list[int] = []
+    for index, part in enumerate(_PLACEHOLDER.split(rendered)):
+        if index % 2:
+            tokens += model.tokenize(apart[int(part)], special=False)
+        elif part:
+            tokens += model.tokenize(part, special=True)
+    return model.with_bos(tokens)
+
+
+def _suspicious(model: Model, text: str) -> bool:
+    if _OPEN in text or _CLOSE in text:
+        return True
+    return model.tokenize(text, special=True) != model.tokenize(text, special=False)

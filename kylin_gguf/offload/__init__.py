@@ -1,0 +1,1 @@
+"""Which layer of a model goes where, and why."""

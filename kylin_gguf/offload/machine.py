@@ -1,0 +1,74 @@
+"""What this machine can give a model right now: processors, memory, accelerators."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from kylin_gguf.errors import LibraryLoadFailed
+from kylin_gguf.records import Device, Settings
+
+_PROBE_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The facts a plan depends on. ``memory`` is what is available now, in bytes."""
+
+    cores: int
+    memory: int
+    devices: tuple[Device, ...]
+
+
+def physical_cores(cpus: Path = Path("/sys/devices/system/cpu")) -> int:
+    """Return the number of physical cores this process may run on: SMT siblings share their arithmetic."""
+    allowed = os.sched_getaffinity(0)
+    cores = set()
+    for cpu in allowed:
+        siblings = cpus / f"cpu{cpu}" / "topology" / "thread_siblings_list"
+        try:
+            cores.add(siblings.read_text(encoding="ascii").strip())
+        except OSError:
+            cores.add(str(cpu))
+    return max(len(cores), 1)
+
+
+def cgroup_cores(root: Path = Path("/sys/fs/cgroup")) -> float:
+    """Return the CPU quota of this process's cgroup (v2), in cores; infinity without one."""
+    try:
+        own = Path("/proc/self/cgroup").read_text(encoding="ascii").strip().rpartition("::")[2]
+        quota, period = (root / own.lstrip("/") / "cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return float("inf")
+    return float("inf") if quota == "max" else int(quota) / int(period)
+
+
+def available_memory(meminfo: Path = Path("/proc/meminfo")) -> int:
+    """Return MemAvailable in bytes: what can be used without swapping, page cache included."""
+    for line in meminfo.read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"{meminfo} has no MemAvailable")
+
+
+def probe(settings: Settings) -> Machine:
+    """Look at the machine. Drivers are loaded in a child, so that a broken one cannot harm the caller.
+
+    Raises:
+        LibraryLoadFailed: the child failed; the reason is its last line.
+    """
+    command = [sys.executable, "-m", "kylin_gguf.offload.list_devices"]
+    environment = os.environ | {"KYLIN_GGUF_NATIVE_DIRS": os.pathsep.join(map(str, settings.native_dirs))}
+    child = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False
+    )
+    if child.returncode != 0:
+        last = (child.stderr.strip().splitlines() or [f"status {child.returncode}"])[-1]
+        raise LibraryLoadFailed("; ".join(map(str, settings.native_dirs)), last)
+    devices = tuple(Device(**item) for item in json.loads(child.stdout))
+    cores = max(1, int(min(physical_cores(), cgroup_cores())))
+    return Machine(cores, available_memory(), devices)

@@ -1,0 +1,145 @@
+"""Which models are loaded: loads on demand, keeps what is used, unloads what is idle or in the way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kylin_gguf import gguf_info
+from kylin_gguf.engine.process import EngineProcess
+from kylin_gguf.errors import InvalidValue, UnknownOption
+from kylin_gguf.offload import machine
+from kylin_gguf.offload.plan import Request, needed_memory, plan
+from kylin_gguf.records import (
+    InstalledModel,
+    LoadedModel,
+    Placement,
+    Progress,
+    ProgressCallback,
+    Settings,
+    no_progress,
+)
+
+log = logging.getLogger(__name__)
+
+_SWEEP_SECONDS = 5.0
+
+
+class EnginePool:
+    """The worker processes, by the path of the model each holds."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._engines: dict[Path, EngineProcess] = {}
+        self._used: dict[Path, float] = {}
+        self._locks: dict[Path, asyncio.Lock] = {}
+        self._sweeper: asyncio.Task[None] | None = None
+        self.on_change: Callable[[], None] = lambda: None
+        """Called after a model was loaded or unloaded."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether any worker has a request."""
+        return any(engine.busy for engine in self._engines.values())
+
+    def loaded(self) -> tuple[LoadedModel, ...]:
+        """Return what is loaded now."""
+        return tuple(
+            LoadedModel(
+                name=engine.model.name,
+                path=path,
+                pid=engine.pid,
+                load_s=engine.load_s,
+                memory=engine.resident_memory(),
+                placement=engine.placement,
+            )
+            for path, engine in self._engines.items()
+        )
+
+    async def plan(self, model: InstalledModel, options: Mapping[str, Any]) -> Placement:
+        """Return where ``model`` would go now. ``options`` may hold ``context_length``.
+
+        Raises:
+            UnknownOption, InvalidValue: bad ``options``.
+            NotGguf, TruncatedGguf, LibraryLoadFailed: the model or the libraries cannot be read.
+        """
+        for name in options:
+            if name != "context_length":
+                raise UnknownOption(name, ("context_length",))
+        length = options.get("context_length", self._settings.context_length)
+        if isinstance(length, bool) or not isinstance(length, int) or length < 1:
+            raise InvalidValue("context_length", repr(length), "a number of tokens")
+        info = await asyncio.to_thread(gguf_info.read, model.path)
+        found = await asyncio.to_thread(machine.probe, self._settings)
+        settings = self._settings
+        request = Request(length, settings.sequences, settings.threads, settings.gpu_layers)
+        return plan(info, found, request)
+
+    async def acquire(self, model: InstalledModel, progress: ProgressCallback = no_progress) -> EngineProcess:
+        """Return the worker that holds ``model``, after loading it if need be.
+
+        Raises:
+            ModelError, NativeError, EngineError: it cannot be loaded.
+        """
+        async with self._locks.setdefault(model.path, asyncio.Lock()):
+            self._used[model.path] = time.monotonic()
+            engine = self._engines.get(model.path)
+            return engine or await self._load(model, progress)
+
+    async def _load(self, model: InstalledModel, progress: ProgressCallback) -> EngineProcess:
+        await self._make_room(model)
+        placement = await self.plan(model, {})
+
+        def report(fraction: float) -> None:
+            progress(Progress("loading", int(fraction * 100), 100, "%"))
+
+        engine = await EngineProcess.start(model, placement, self._settings.native_dirs, report, self._exited)
+        log.info("loaded %s in %.2f s: %s", model.name, engine.load_s, "; ".join(placement.reasons))
+        self._engines[model.path] = engine
+        self._used[model.path] = time.monotonic()
+        self._sweeper = self._sweeper or asyncio.ensure_future(self._sweep())
+        self.on_change()
+        return engine
+
+    async def _make_room(self, model: InstalledModel) -> None:
+        """Unload idle models, the longest unused first, until the memory for ``model`` is there."""
+        info = await asyncio.to_thread(gguf_info.read, model.path)
+        needed = needed_memory(info, self._settings.context_length)
+        for path in sorted(self._engines, key=lambda path: self._used[path]):
+            if machine.available_memory() >= needed:
+                return
+            if not self._engines[path].busy:
+                await self._engines[path].stop()
+
+    def _exited(self, engine: EngineProcess) -> None:
+        if self._engines.get(engine.model.path) is engine:
+            del self._engines[engine.model.path]
+            self.on_change()
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            deadline = time.monotonic() - self._settings.idle_unload_s
+            for path, engine in list(self._engines.items()):
+                if engine.busy:
+                    self._used[path] = time.monotonic()
+                elif self._used[path] < deadline:
+                    log.info("unloading %s: idle for %.0f s", engine.model.name, self._settings.idle_unload_s)
+                    await engine.stop()
+
+    async def unload(self, model: InstalledModel) -> None:
+        """Unload ``model`` if it is loaded; its streams end ``cancelled``."""
+        async with self._locks.setdefault(model.path, asyncio.Lock()):
+            engine = self._engines.get(model.path)
+            if engine:
+                await engine.stop()
+
+    async def close(self) -> None:
+        """Unload everything."""
+        if self._sweeper:
+            self._sweeper.cancel()
+        await asyncio.gather(*(engine.stop() for engine in list(self._engines.values())))

@@ -1,0 +1,173 @@
+"""The product's logic behind every front end: models, conversations, commands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from kylin_gguf.actuator.interpret import Interpreter
+from kylin_gguf.actuator.reader import load_all
+from kylin_gguf.catalogue import Catalogue
+from kylin_gguf.errors import InvalidValue, ModelNotInstalled, UnknownOption
+from kylin_gguf.jobs import Job, run_async, run_in_thread
+from kylin_gguf.offload import machine
+from kylin_gguf.pool import EnginePool
+from kylin_gguf.records import InstalledModel, LoadedModel, ProgressCallback, ScoreRequest, Scores, Settings
+from kylin_gguf.sessions import Session
+from kylin_gguf.store import Store
+
+_SESSION_OPTIONS = ("model", "system")
+_INTERPRET_OPTIONS = ("model",)
+
+
+class Service:
+    """What front ends call. Lives on one event loop; nothing in it blocks that loop for long."""
+
+    def __init__(self, settings: Settings, catalogue: Catalogue, store: Store) -> None:
+        self._settings, self._catalogue, self._store = settings, catalogue, store
+        self._pool = EnginePool(settings)
+        self._pool.on_change = lambda: self.on_change("LoadedModels")
+        self._jobs: set[Job[Any]] = set()
+        self._interpreter = Interpreter(load_all(settings.commands_dirs))
+        self.on_change: Callable[[str], None] = lambda _: None
+        """Called with ``LoadedModels`` or ``DefaultModel`` when that has changed."""
+
+    # --- models -------------------------------------------------------------------------------------
+
+    async def models(self) -> list[dict[str, Any]]:
+        """Return every model of the catalogue and every other installed one, as JSON objects."""
+        installed = {model.name: model for model in await asyncio.to_thread(self._store.installed)}
+        loaded = {model.path for model in self.loaded()}
+        default = self.default_model()
+        listed = []
+        for entry in self._catalogue.models:
+            model = installed.pop(entry.name, None)
+            about = {
+                "title": entry.title,
+                "size": entry.size or 0,
+                "languages": list(entry.languages),
+                "licence": entry.licence.id,
+            }
+            listed.append(_listing(entry.name, model, loaded, default) | about)
+        listed += [_listing(model.name, model, loaded, default) for model in installed.values()]
+        return listed
+
+    def loaded(self) -> tuple[LoadedModel, ...]:
+        """Return what worker processes hold now."""
+        return self._pool.loaded()
+
+    def default_model(self) -> str:
+        """Return the model that is used when none is named; empty when none is installed."""
+        try:
+            return self._store.default().name
+        except ModelNotInstalled:
+            return ""
+
+    async def devices(self) -> list[dict[str, Any]]:
+        """Return the devices of every back end that loads, as JSON objects."""
+        found = await asyncio.to_thread(machine.probe, self._settings)
+        return [asdict(device) for device in found.devices]
+
+    async def plan(self, model: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return where ``model`` would go, with reasons, as a JSON object."""
+        return (await self._pool.plan(await self._resolve(model), options)).to_json()
+
+    def load(self, model: str) -> Job[LoadedModel]:
+        """Load ``model``."""
+
+        async def work(progress: ProgressCallback) -> LoadedModel:
+            engine = await self._pool.acquire(await self._resolve(model), progress)
+            return next(item for item in self.loaded() if item.path == engine.model.path)
+
+        return self._track(run_async("load", work, model))
+
+    def pull(self, name: str) -> Job[InstalledModel]:
+        """Fetch and install the catalogue's ``name``."""
+
+        def work(progress: ProgressCallback, cancelled: Callable[[], bool]) -> InstalledModel:
+            return self._store.pull(name, progress, cancelled)
+
+        job = self._track(run_in_thread("pull", work, name))
+        job.result.add_done_callback(lambda _: self.on_change("DefaultModel"))
+        return job
+
+    def _track(self, job: Job[Any]) -> Job[Any]:
+        self._jobs.add(job)
+        job.result.add_done_callback(lambda _: self._jobs.discard(job))
+        return job
+
+    async def unload(self, model: str) -> None:
+        """Unload ``model``; its streams end ``cancelled``."""
+        await self._pool.unload(await self._resolve(model))
+
+    async def remove(self, name: str) -> None:
+        """Unload and delete the installed model ``name``."""
+        await self.unload(name)
+        await asyncio.to_thread(self._store.remove, name)
+        self.on_change("DefaultModel")
+
+    async def prewarm(self, model: str) -> None:
+        """Load ``model`` now so that the next request need not wait; errors are raised as for ``load``."""
+        await self._pool.acquire(await self._resolve(model))
+
+    async def _resolve(self, model: str) -> InstalledModel:
+        if model:
+            return await asyncio.to_thread(self._store.resolve, model)
+        return await asyncio.to_thread(self._store.default)
+
+    # --- conversations and commands -----------------------------------------------------------------
+
+    async def create_session(self, options: Mapping[str, Any]) -> Session:
+        """Begin a conversation. ``options``: ``model`` (default: the default model), ``system`` (its prompt)."""
+        values = _texts(options, _SESSION_OPTIONS)
+        model = await self._resolve(values.get("model", ""))
+        return Session(model, self._pool.acquire, values.get("system", ""))
+
+    async def interpret(self, utterance: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the command that ``utterance`` asks for, as the JSON object of ``kylin-gguf act``."""
+        values = _texts(options, _INTERPRET_OPTIONS)
+        model = await self._resolve(values.get("model", ""))
+
+        async def score(request: ScoreRequest) -> Scores:
+            return await (await self._pool.acquire(model)).score(request)
+
+        return (await self._interpreter.interpret(utterance, score)).to_json()
+
+    def commands(self) -> list[dict[str, Any]]:
+        """Return the command catalogue, as JSON objects."""
+        return [command.to_json() for command in self._interpreter.catalogue.commands]
+
+    # --- life ---------------------------------------------------------------------------------------
+
+    def busy(self) -> bool:
+        """Whether a request or a job runs."""
+        return self._pool.busy or bool(self._jobs)
+
+    async def close(self) -> None:
+        """End streams and jobs, stop workers."""
+        for job in list(self._jobs):
+            job.cancel()
+        await self._pool.close()
+
+
+def _listing(name: str, model: InstalledModel | None, loaded: set[Path], default: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "installed": model is not None,
+        "loaded": model is not None and model.path in loaded,
+        "default": name == default,
+        "path": str(model.path) if model else "",
+        "size": model.size if model else 0,
+    }
+
+
+def _texts(options: Mapping[str, Any], known: tuple[str, ...]) -> dict[str, str]:
+    for name, value in options.items():
+        if name not in known:
+            raise UnknownOption(name, known)
+        if not isinstance(value, str):
+            raise InvalidValue(name, repr(value), "text")
+    return dict(options)
