@@ -1,0 +1,126 @@
+"""The service process: builds everything, publishes it, and ends when told to, when idle, or without a bus."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from kylin_gguf.bus import contract, dispatch, names
+from kylin_gguf.bus.connection import LOST, Connection
+from kylin_gguf.bus.contract import Interface
+from kylin_gguf.bus.dispatch import Dispatcher
+from kylin_gguf.bus.job import JobObject
+from kylin_gguf.bus.manager import RootObject
+from kylin_gguf.bus.registry import Registry
+from kylin_gguf.bus.request import RequestObject
+from kylin_gguf.bus.session import SessionObject
+from kylin_gguf.errors import ServiceUnavailable
+from kylin_gguf.records import Settings
+
+if TYPE_CHECKING:
+    from kylin_gguf.service import Service
+
+log = logging.getLogger(__name__)
+
+DO_NOT_QUEUE = 4
+OWNED = (1, 4)  # DBUS_REQUEST_NAME_REPLY_PRIMARY_OWNER, _ALREADY_OWNER
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Server:
+    """The service on one bus connection; made by ``start``."""
+
+    def __init__(self, connection: Connection, service: Service, interfaces: Mapping[str, Interface]) -> None:
+        self.connection = connection
+        self._service = service
+        self._registry = Registry(connection, interfaces)
+        self._dispatcher = Dispatcher(self._registry)
+        for published in (RootObject, SessionObject, RequestObject, JobObject):
+            dispatch.check(published, interfaces)
+        self._registry.add(RootObject(self._registry, service))
+
+    @classmethod
+    async def start(cls, address: str, service: Service) -> Server:
+        """Publish ``service`` on the bus at ``address`` under our name.
+
+        Raises:
+            ServiceUnavailable: there is no bus, the interface files are missing, or another process has the name.
+        """
+        interfaces = contract.load()
+        server = cls(await Connection.connect(address), service, interfaces)
+        if not await server._request_name():
+            await server.connection.close()
+            raise ServiceUnavailable(f"another process already owns {names.BUS_NAME}")
+        return server
+
+    async def _request_name(self) -> bool:
+        reply = await self.connection.daemon("RequestName", "su", [names.BUS_NAME, DO_NOT_QUEUE])
+        return reply[0] in OWNED
+
+    def _idle_since(self) -> float | None:
+        if self._registry.active() or self._dispatcher.busy or self._service.busy():
+            return None
+        return self._dispatcher.last_call
+
+    async def wait_idle(self, seconds: float) -> None:
+        """Return when nobody has used the service for ``seconds``, with the name given back.
+
+        0 means never. No call is lost: those that arrived before the name was gone are served first, and a
+        later one starts the service anew.
+        """
+        if not seconds:
+            await asyncio.Event().wait()
+        while True:
+            since = self._idle_since()
+            left = seconds if since is None else since + seconds - time.monotonic()
+            if left > 0:
+                await asyncio.sleep(left)
+                continue
+            await self.connection.daemon("ReleaseName", "s", [names.BUS_NAME])
+            if self._dispatcher.last_call == since and not self._dispatcher.busy:
+                return
+            if not await self._request_name():
+                raise ServiceUnavailable(f"another process took {names.BUS_NAME}")
+
+    async def close(self) -> None:
+        """End calls, objects, streams and workers, then the connection."""
+        await self._dispatcher.close()
+        await self._registry.close()
+        await self._service.close()
+        await self.connection.close()
+
+
+async def run(settings: Settings, service: Service, address: str) -> None:
+    """Serve until SIGTERM or SIGINT, or until idle for ``settings.idle_exit_s``.
+
+    Raises:
+        ServiceUnavailable: as ``Server.start``; or the bus went away, so that the service manager starts us anew.
+    """
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, told.set)
+    server = await Server.start(address, service)
+    log.info("serving %s", names.BUS_NAME)
+    waits = [
+        loop.create_task(told.wait(), name="told to stop"),
+        loop.create_task(server.wait_idle(settings.idle_exit_s), name="idle"),
+    ]
+    try:
+        done, _ = await asyncio.wait([*waits, server.connection.lost], return_when=asyncio.FIRST_COMPLETED)
+        if server.connection.lost in done:
+            raise ServiceUnavailable(LOST)
+        for task in waits:
+            if task in done:
+                await task
+                log.info("stopping: %s", task.get_name())
+    finally:
+        for task in waits:
+            task.cancel()
+        await server.close()
+        for number in STOP_SIGNALS:
+            loop.remove_signal_handler(number)
