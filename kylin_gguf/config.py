@@ -24,7 +24,12 @@ _CHECKOUT = Path(__file__).resolve().parent.parent
 _NAMES = tuple(f.name for f in fields(Settings) if f.name != "origins")
 _PATHS = ("models_dir", "cache_dir", "state_dir", "runtime_dir", "catalogue")
 _PATH_LISTS = ("system_model_dirs", "commands_dirs", "native_dirs")
-_INTEGERS = {"context_length": (128, 1 << 20), "threads": (0, 1024), "gpu_layers": (-1, 4096), "sequences": (1, 64)}
+_INTEGERS = {
+    "context_length": (128, 1 << 20),
+    "threads": (0, 1024),
+    "gpu_layers": (-1, 4096),
+    "sequences": (1, 64),
+}
 _SECONDS = ("idle_unload_s", "idle_exit_s")
 
 
@@ -55,7 +60,9 @@ def _defaults(environ: Mapping[str, str]) -> dict[str, Any]:
         "system_model_dirs": (SYSTEM_SHARE / "models",),
         "cache_dir": xdg("XDG_CACHE_HOME", ".cache"),
         "state_dir": xdg("XDG_STATE_HOME", ".local/state"),
-        "runtime_dir": (runtime / "kylin-gguf") if runtime.is_absolute() else xdg("XDG_STATE_HOME", ".local/state") / "run",
+        "runtime_dir": (runtime / "kylin-gguf")
+        if runtime.is_absolute()
+        else xdg("XDG_STATE_HOME", ".local/state") / "run",
         "catalogue": shared_file("models.yaml"),
         "commands_dirs": (SYSTEM_SHARE / "commands.d",),
         "native_dirs": tuple(native),

@@ -121,7 +121,7 @@ class Service:
     # --- conversations and commands -----------------------------------------------------------------
 
     async def create_session(self, options: Mapping[str, Any]) -> Session:
-        """Begin a conversation. ``options``: ``model`` (default: the default model), ``system`` (its prompt)."""
+        """Begin a conversation. ``options``: ``model`` (default: the default model), ``system``."""
         values = _texts(options, _SESSION_OPTIONS)
         model = await self._resolve(values.get("model", ""))
         return Session(model, self._pool.acquire, values.get("system", ""))

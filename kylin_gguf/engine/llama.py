@@ -162,7 +162,7 @@ class Model:
         return [bos, *tokens]
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
-        """Return the bytes ``token`` stands for (llama_token_to_piece); none for control tokens by default."""
+        """Return the bytes of ``token`` (llama_token_to_piece); none for control tokens unless asked."""
         buffer = self._piece_buffer
         count = llama_cpp.llama_token_to_piece(self.vocab, token, buffer, len(buffer), 0, special)
         if count < 0:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kylin_gguf.engine import channel
 from kylin_gguf.engine.generation import Generation, Outcome
-from kylin_gguf.errors import Cancelled, KylinError, WorkerDied, from_wire
+from kylin_gguf.errors import Cancelled, WorkerDied, from_wire
 from kylin_gguf.records import (
     InstalledModel,
     Message,
@@ -72,14 +72,15 @@ class EngineProcess:
         ours.setblocking(False)
         with theirs:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "kylin_gguf.engine.worker", "--control", str(theirs.fileno())),
+                *(sys.executable, "-m", "kylin_gguf.engine", "--control", str(theirs.fileno())),
                 pass_fds=[theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
+                env=os.environ | {"KYLIN_GGUF_NATIVE_DIRS": os.pathsep.join(map(str, native_dirs))},
             )
         engine = cls(model, placement, 0.0, 0, on_exit, process, ours)
         engine._incoming = engine._events()
         try:
-            await engine._load(native_dirs, progress)
+            await engine._load(progress)
         except BaseException:
             await engine.stop()
             raise
@@ -157,7 +158,7 @@ class EngineProcess:
         self._outbox.put_nowait(({"op": "cancel", "id": request_id}, None))
 
     async def stop(self) -> None:
-        """End the worker: ask by closing the channel, insist with SIGKILL. Running streams end ``cancelled``."""
+        """End the worker: ask by closing the channel, insist with SIGKILL. Its streams end ``cancelled``."""
         for request_id in list(self._streams):
             self._streams.pop(request_id).end("cancelled")
         with contextlib.suppress(OSError):  # not connected any more: the worker went first
@@ -175,12 +176,11 @@ class EngineProcess:
 
     # --- the channel --------------------------------------------------------------------------------
 
-    async def _load(self, native_dirs: Sequence[Path], progress: Callable[[float], None]) -> None:
+    async def _load(self, progress: Callable[[float], None]) -> None:
         payload = {
             "op": "load",
             "path": str(self.model.path),
             "placement": self.placement.to_json(),
-            "native_dirs": [str(path) for path in native_dirs],
         }
         loop = asyncio.get_running_loop()
         await loop.sock_sendall(self._control, channel.encode(payload))

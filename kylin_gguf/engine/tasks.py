@@ -52,6 +52,7 @@ class Generation:
     def __init__(  # noqa: PLR0913 - a request has this many parts; the caller builds it in one place
         self,
         request_id: int,
+        *,
         model: Model,
         prompt: list[int],
         options: SamplingOptions,

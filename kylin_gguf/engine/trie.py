@@ -93,10 +93,7 @@ class Trie:
 
         def walk(node: Node, path: tuple[int, ...], so_far: float) -> None:
             tokens = list(node.children)
-            if node.branches:
-                logprobs = _log_softmax(logits_of(node)[tokens])
-            else:
-                logprobs = np.zeros(len(tokens))
+            logprobs = _log_softmax(logits_of(node)[tokens]) if node.branches else np.zeros(len(tokens))
             if not tokens:
                 step[path] = so_far
             for token, logprob in zip(tokens, logprobs, strict=True):

@@ -1,4 +1,4 @@
-"""The process that holds one model. Started by ``engine.process``; speaks ``engine.channel`` on one socket.
+"""The loop of the process that holds one model; it speaks ``engine.channel`` on one socket.
 
 One thread: it polls the channel and the clients' sockets, then lets the scheduler take one step, and so on.
 A cancel, a closed stream or a new request therefore takes effect within one decode step.
@@ -6,8 +6,6 @@ A cancel, a closed stream or a new request therefore takes effect within one dec
 
 from __future__ import annotations
 
-import argparse
-import logging
 import select
 import socket
 import time
@@ -15,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kylin_gguf import config, frames, native
+from kylin_gguf import frames, native
 from kylin_gguf.chat_template import ChatTemplate
 from kylin_gguf.engine import channel
 from kylin_gguf.engine.llama import Context, LogTail, Model
@@ -26,8 +24,6 @@ from kylin_gguf.engine.tasks import Generation, Scoring
 from kylin_gguf.errors import KylinError, UnsupportedModel
 from kylin_gguf.frames import EndReason
 from kylin_gguf.records import Message, Placement, SamplingOptions, Scores, Usage
-
-log = logging.getLogger(__name__)
 
 _PROGRESS_STEP = 0.02
 
@@ -91,8 +87,6 @@ class Worker:
     def _load(self, payload: channel.Payload, _: int | None) -> None:
         began = time.perf_counter()
         placement = Placement.from_json(payload["placement"])
-        settings = config.load({"native_dirs": payload["native_dirs"]})
-        native.load(settings)
         tail = LogTail()
         native.capture_log(tail)
         self._model = Model(Path(payload["path"]), placement, tail, self._report_progress())
@@ -144,7 +138,10 @@ class Worker:
 
         options = SamplingOptions.from_options(payload["options"])
         prompt = self._prompt(payload["messages"])
-        self._submit(Generation(request_id, self._model, prompt, options, stream, report))
+        task = Generation(
+            request_id, model=self._model, prompt=prompt, options=options, stream=stream, report=report
+        )
+        self._submit(task)
 
     def _score(self, payload: channel.Payload, _: int | None) -> None:
         request_id = int(payload["id"])
@@ -204,20 +201,3 @@ class Worker:
                 stream.close()
             else:
                 self._poll.modify(descriptor, select.EPOLLOUT if stream.blocked else 0)
-
-
-def main() -> None:
-    """Run a worker on an inherited socket: ``python -m kylin_gguf.engine.worker --control FD``."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--control", type=int, required=True)
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="kylin-gguf worker: %(message)s")
-    try:  # when memory runs out, one request should go, not the desktop
-        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
-    except OSError as error:
-        log.info("cannot volunteer for the out-of-memory killer: %s", error)
-    Worker(socket.socket(fileno=arguments.control)).run()
-
-
-if __name__ == "__main__":
-    main()
