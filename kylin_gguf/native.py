@@ -117,8 +117,8 @@ def devices() -> tuple[Device, ...]:
     return tuple(device for handle in handles if (device := _device(library, handle)) is not None)
 
 
-class _Log:
-    """Joins the pieces that llama.cpp logs into lines for the current sink."""
+class LogLines:
+    """Joins the pieces that llama.cpp logs into lines for ``sink``."""
 
     def __init__(self) -> None:
         self.sink: LogSink = _to_logging
@@ -147,7 +147,7 @@ class _Process:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.loaded: LoadedLibraries | None = None
-        self.log = _Log()
+        self.log = LogLines()
         self.log_callback: object = None
         """Kept here because C keeps only the pointer."""
 
@@ -243,7 +243,7 @@ def _failures(library: Any, directory: Path, *, has_cpu: bool) -> Iterator[Faile
             registered = library.ggml_backend_load(os.fsencode(path))
         if not registered:
             said = lines[-1] if lines else "llama.cpp gave no reason"
-            yield FailedPlugin(name, said.removeprefix("load_backend: "))
+            yield FailedPlugin(name, said.removeprefix("load_backend: ").replace(f"{directory}/", ""))
 
 
 @contextmanager

@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""Fetch, build and install llama.cpp: ``build.py source`` and ``build.py libraries PRESET``.
+"""Fetch, build and install llama.cpp: ``build.py source``, ``bindings`` and ``libraries PRESET``.
 
-``source`` has pip fetch the pinned archive and unpacks it to ``build/source/``; it needs the virtual
-environment's Python, with build-requirements.txt installed, because pip reads an archive's metadata
-through its build backend. ``libraries`` builds a preset of CMakePresets.json in ``build/cmake/PRESET/`` and
-puts the shared libraries and tools flat into ``build/native/PRESET/``. Both do nothing when their result is
-there already, and a finished build is also kept under the user's cache directory for other checkouts.
+``source`` has pip fetch the pinned archive and unpacks it to ``build/source/``. ``bindings`` installs the
+Python half of it into the environment that this script runs in. ``libraries`` builds a preset of
+CMakePresets.json in ``build/cmake/PRESET/`` and puts the shared libraries and tools flat into
+``build/native/PRESET/``. A finished build is also kept under the user's cache directory for other
+checkouts. What is there already is not made again.
+
+Runs on the virtual environment's Python with build-requirements.txt installed: pip needs an archive's
+build backend even to read its metadata.
 
 Standard library only. Exit status 1 with a sentence on stderr when something fails.
 """
@@ -93,9 +96,9 @@ def call(command: list[str], **options: Any) -> None:
 
 @contextmanager
 def exclusive(directory: Path) -> Iterator[None]:
-    """Hold ``directory`` against other runs of this script, waiting for them to end."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / ".lock").open("w") as lock:
+    """Keep other runs of this script from making ``directory``, waiting for one that does."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with directory.with_name(f".{directory.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -153,14 +156,28 @@ def fetch(tree: Tree) -> None:
 def unpack(tree: Tree) -> None:
     """Make ``build/source/NAME-VERSION`` from the archive, unless it is there."""
     made_from = {"sha256": tree.pin.sha256}
-    if read_stamp(tree.source) == made_from:
-        return
-    fetch(tree)
-    say(f"unpacking {tree.archive.name}")
+    with exclusive(tree.source):
+        if read_stamp(tree.source) == made_from:
+            return
+        fetch(tree)
+        say(f"unpacking {tree.archive.name}")
+        extract(tree, made_from)
+
+
+def extract(tree: Tree, made_from: dict[str, Any]) -> None:
+    """Replace the unpacked source by what the verified archive holds."""
     with appearing(tree.source) as fresh:
         # tar rather than tarfile: Debian 12's Python predates tarfile's extraction filters.
         call(["tar", "-xzf", str(tree.archive), "-C", str(fresh), "--strip-components=1", "--no-same-owner"])
         write_stamp(fresh, made_from)
+
+
+def bindings(tree: Tree) -> None:
+    """Install the Python bindings from the unpacked source, without libraries of their own."""
+    unpack(tree)
+    say(f"installing {tree.pin.name} {tree.pin.version}")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", str(tree.source)]
+    call(pip, env=os.environ | {"CMAKE_ARGS": "-DLLAMA_BUILD=OFF"})
 
 
 # --- The key --------------------------------------------------------------------------------------
@@ -267,14 +284,15 @@ def libraries(tree: Tree, preset: str) -> None:
     made_from = ingredients(tree, preset)
     target = tree.build / "native" / preset
     kept = cache_directory() / made_from["key"]
-    if read_stamp(target) == made_from:
-        return
-    if read_stamp(kept) != made_from:
-        unpack(tree)
-        install(compile_preset(tree, preset, made_from), kept, made_from)
-    else:
-        say(f"preset {preset} was built before; taking it from {kept}")
-    install(kept, target, made_from)
+    with exclusive(target):
+        if read_stamp(target) == made_from:
+            return
+        if read_stamp(kept) == made_from:
+            say(f"preset {preset} was built before; taking it from {kept}")
+        else:
+            unpack(tree)
+            install(compile_preset(tree, preset, made_from), kept, made_from)
+        install(kept, target, made_from)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -282,15 +300,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Fetch, build and install llama.cpp.")
     steps = parser.add_subparsers(dest="step", required=True)
     steps.add_parser("source", help="fetch and unpack the pinned source archive")
+    steps.add_parser("bindings", help="install the Python bindings into this environment")
     steps.add_parser("libraries", help="build a preset and install it").add_argument("preset")
     chosen = parser.parse_args(arguments)
     try:
         tree = Tree(Path(__file__).resolve().parent.parent)
-        with exclusive(tree.build):
-            if chosen.step == "source":
-                unpack(tree)
-            else:
-                libraries(tree, chosen.preset)
+        if chosen.step == "source":
+            unpack(tree)
+        elif chosen.step == "bindings":
+            bindings(tree)
+        else:
+            libraries(tree, chosen.preset)
     except (BuildFailed, OSError) as error:
         print(f"native: {error}", file=sys.stderr)
         return 1

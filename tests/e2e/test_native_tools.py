@@ -1,0 +1,156 @@
+"""The libraries and tools that ``make native`` built, and how they are loaded.
+
+Each case loads in a child process: dynamic libraries cannot be unloaded again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kylin_gguf import config, native
+
+pytestmark = pytest.mark.native
+
+_LOAD = """
+import json, sys
+from dataclasses import asdict
+from kylin_gguf import config, native
+loaded = native.load(config.load({"native_dirs": [sys.argv[1]]}))
+import llama_cpp
+llama_cpp.llama_backend_init()
+print(json.dumps(asdict(loaded), default=str))
+"""
+
+# What llama_backend_init does when nothing is loaded yet.
+_DEFAULT_SEARCH = """
+import ctypes, sys
+ctypes.CDLL(sys.argv[1] + "/libggml.so").ggml_backend_load_all()
+"""
+
+# Loading a library runs its constructors, so this tells whether it was opened at all.
+_PLANT = """
+#include <stdio.h>
+__attribute__((constructor)) static void opened(void) { puts("PLANTED"); fflush(stdout); }
+"""
+
+
+@pytest.fixture(scope="module")
+def libraries() -> native.NativeLibraries:
+    return native.find(config.load())
+
+
+def run_python(code: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command: list[str] = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+
+
+def plant(library: Path) -> None:
+    """Compile a library that is no plug-in and says so when it is opened."""
+    command = ["cc", "-shared", "-fPIC", "-x", "c", "-o", str(library), "-"]
+    subprocess.run(command, input=_PLANT, text=True, check=True)
+
+
+def load(directory: Path, cwd: Path) -> str:
+    child = run_python(_LOAD, directory, cwd=cwd)
+    assert child.returncode == 0, child.stderr
+    return child.stdout
+
+
+@pytest.fixture
+def altered(libraries: native.NativeLibraries, tmp_path: Path) -> Path:
+    """A copy of the libraries, to break."""
+    return shutil.copytree(libraries.directory, tmp_path / "native", symlinks=True)
+
+
+@pytest.mark.parametrize("name", ["imatrix", "quantize", "perplexity", "bench", "server", "tokenize"])
+def test_the_tools_start(libraries: native.NativeLibraries, name: str, tmp_path: Path) -> None:
+    tool = libraries.tool(f"llama-{name}")
+    child = subprocess.run([tool, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "error while loading shared libraries" not in child.stderr
+    assert re.search(r"^\s*(-h\b|usage:)", child.stdout + child.stderr, re.M)
+
+
+def test_loading_finds_the_processor(libraries: native.NativeLibraries, tmp_path: Path) -> None:
+    said = load(libraries.directory, tmp_path)
+    assert '"kind": "cpu"' in said
+    assert '"failed": []' in said
+    assert "0c1e57098" in said
+
+
+def test_a_library_planted_in_the_current_directory_is_not_opened(
+    libraries: native.NativeLibraries, tmp_path: Path
+) -> None:
+    for name in ("cpu-haswell", "vulkan", "blas"):
+        plant(tmp_path / f"libggml-{name}.so")
+    assert "PLANTED" in run_python(_DEFAULT_SEARCH, libraries.directory, cwd=tmp_path).stdout
+    assert "PLANTED" not in load(libraries.directory, tmp_path)
+
+
+def test_a_broken_plugin_is_reported_and_stops_nothing(altered: Path, tmp_path: Path) -> None:
+    (altered / "libggml-vulkan.so").write_bytes(b"not a library")
+    said = load(altered, tmp_path)
+    assert '"name": "vulkan"' in said
+    assert "file too short" in said
+    assert '"kind": "cpu"' in said
+
+
+def test_a_library_that_is_no_plugin_is_reported(altered: Path, tmp_path: Path) -> None:
+    plant(altered / "libggml-cuda.so")
+    said = load(altered, tmp_path)
+    assert '"name": "cuda"' in said
+    assert "ggml_backend_init" in said
+
+
+def test_without_a_cpu_plugin_loading_fails_with_the_reason(altered: Path, tmp_path: Path) -> None:
+    for plugin in altered.glob("libggml-cpu*.so"):
+        plugin.unlink()
+    (altered / "libggml-cpu-x64.so").write_bytes(b"not a library")
+    child = run_python(_LOAD, altered, cwd=tmp_path)
+    assert "LibraryLoadFailed" in child.stderr
+    assert "cpu-x64: failed to load libggml-cpu-x64.so" in child.stderr
+
+
+def test_bindings_that_were_imported_with_other_libraries_are_refused(
+    libraries: native.NativeLibraries, altered: Path, tmp_path: Path
+) -> None:
+    early = f"import os; os.environ['LLAMA_CPP_LIB_PATH'] = {str(libraries.directory)!r}; import llama_cpp\n"
+    child = run_python(early + _LOAD, altered, cwd=tmp_path)
+    assert "imported before" in child.stderr
+    assert run_python(early + _LOAD, libraries.directory, cwd=tmp_path).returncode == 0
+
+
+def test_the_log_goes_to_whoever_asked(libraries: native.NativeLibraries, tmp_path: Path) -> None:
+    (tmp_path / "bad.gguf").write_bytes(b"GGUF" + bytes(64))
+    ask = """
+heard = []
+native.capture_log(lambda level, line: heard.append((level, line)))
+model = llama_cpp.llama_model_load_from_file(b"bad.gguf", llama_cpp.llama_model_default_params())
+assert model is None
+assert any(level == 4 and "bad.gguf" in line for level, line in heard), heard
+assert not any(line.endswith(chr(10)) for _, line in heard)
+"""
+    child = run_python(_LOAD + ask, libraries.directory, cwd=tmp_path)
+    assert child.returncode == 0, child.stderr
+    assert "bad.gguf" not in child.stderr
+
+
+def test_nothing_installed_looks_for_libraries_outside_its_directory(
+    libraries: native.NativeLibraries,
+) -> None:
+    for path in libraries.directory.iterdir():
+        if path.is_symlink() or not os.access(path, os.X_OK):
+            continue
+        dynamic = subprocess.run(["readelf", "-d", path], capture_output=True, text=True, check=True).stdout
+        paths = [
+            line.split("[")[1].rstrip("]")
+            for line in dynamic.splitlines()
+            if "R*PATH" in line or "PATH)" in line
+        ]
+        assert paths in ([], ["$ORIGIN"]), path.name

@@ -1,0 +1,74 @@
+"""Finding llama.cpp, and its log. Loading it is tests/e2e/test_native_tools.py's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kylin_gguf import config, native
+from kylin_gguf.errors import LibrariesMissing
+from kylin_gguf.records import Settings
+
+
+def settings(*directories: Path) -> Settings:
+    return config.load({"native_dirs": directories}, {"HOME": "/nonexistent"})
+
+
+def build_in(directory: Path) -> Path:
+    directory.mkdir()
+    (directory / "libllama.so").touch()
+    return directory
+
+
+def test_the_first_directory_with_libraries_is_used(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    first, second = build_in(tmp_path / "first"), build_in(tmp_path / "second")
+    assert native.find(settings(tmp_path / "absent", empty, first, second)).directory == first
+
+
+def test_a_missing_build_names_every_directory_searched(tmp_path: Path) -> None:
+    searched = (tmp_path / "one", tmp_path / "two")
+    with pytest.raises(LibrariesMissing) as caught:
+        native.find(settings(*searched))
+    assert caught.value.searched == tuple(map(str, searched))
+
+
+def test_a_relative_directory_does_not_follow_later_changes_of_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_in(tmp_path / "libraries")
+    monkeypatch.chdir(tmp_path)
+    assert native.find(settings(Path("libraries"))).directory == tmp_path / "libraries"
+
+
+def test_a_tool_is_an_executable_file(tmp_path: Path) -> None:
+    libraries = native.NativeLibraries(tmp_path)
+    tool = tmp_path / "llama-quantize"
+    tool.touch(mode=0o755)
+    assert libraries.tool("llama-quantize") == tool
+    tool.chmod(0o644)
+    with pytest.raises(LibrariesMissing, match="llama-quantize"):
+        libraries.tool("llama-quantize")
+
+
+@pytest.mark.parametrize(
+    ("pieces", "lines"),
+    [
+        ([(2, b"whole\n")], [(2, "whole")]),
+        ([(3, b"two\nlines\n")], [(3, "two"), (3, "lines")]),
+        ([(3, b"first half, "), (5, b"second half\n")], [(3, "first half, second half")]),
+        ([(2, b"loading "), (5, b"."), (5, b"."), (5, b"\n")], [(2, "loading ..")]),
+        ([(2, b"unfinished"), (4, b"error\n")], [(2, "unfinished"), (4, "error")]),
+        ([(4, b"not \xff UTF-8\n")], [(4, "not � UTF-8")]),
+        ([(2, b"still going")], []),
+    ],
+)
+def test_log_pieces_become_lines(pieces: list[tuple[int, bytes]], lines: list[tuple[int, str]]) -> None:
+    heard: list[tuple[int, str]] = []
+    joiner = native.LogLines()
+    joiner.sink = lambda level, line: heard.append((level, line))
+    for level, piece in pieces:
+        joiner(level, piece, None)
+    assert heard == lines
