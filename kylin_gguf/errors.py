@@ -255,6 +255,17 @@ class NoSpace(StoreError):
 
 
 @dataclass(eq=False)
+class NotWritable(StoreError):
+    """A directory that files cannot be put into."""
+
+    code: ClassVar[str] = "store.not-writable"
+    sentence: ClassVar[str] = N_("{path} cannot be written: {reason}.")
+    remedy: ClassVar[str] = N_("Check its owner and permissions, or choose another directory.")
+    path: str
+    reason: str
+
+
+@dataclass(eq=False)
 class ChecksumMismatch(StoreError):
     """A download whose bytes are not the pinned ones; it is deleted."""
 

@@ -28,6 +28,7 @@ _TABLE: dict[type[KylinError], str] = {
     errors.ModelReadOnly: "Model.ReadOnly",
     errors.StoreError: "Store.Failed",
     errors.NoSpace: "Store.NoSpace",
+    errors.NotWritable: "Store.NotWritable",
     errors.ChecksumMismatch: "Store.Checksum",
     errors.SourceFailed: "Store.SourceFailed",
     errors.SourcesExhausted: "Store.SourcesExhausted",
