@@ -1,0 +1,64 @@
+"""Settings: layers, origins, and errors that name the place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kylin_gguf import config
+from kylin_gguf.errors import ConfigError
+
+
+@pytest.fixture
+def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    monkeypatch.setattr(config, "SYSTEM_CONFIG", tmp_path / "etc" / "config.yaml")
+    (tmp_path / "etc" / "config.d").mkdir(parents=True)
+    (tmp_path / ".config" / "kylin-gguf").mkdir(parents=True)
+    return {"HOME": str(tmp_path)}
+
+
+def test_later_layers_win_and_are_remembered(environ: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "etc" / "config.yaml").write_text("context_length: 1000\nthreads: 1\nsequences: 2\n")
+    (tmp_path / "etc" / "config.d" / "10-site.yaml").write_text("context_length: 2000\n")
+    (tmp_path / ".config" / "kylin-gguf" / "config.yaml").write_text("context_length: 3000\nthreads: 2\n")
+    settings = config.load({"idle_exit_s": 7}, environ | {"KYLIN_GGUF_CONTEXT_LENGTH": "4000"})
+    assert (settings.context_length, settings.threads, settings.sequences) == (4000, 2, 2)
+    assert settings.idle_exit_s == 7
+    assert settings.origins["context_length"] == "$KYLIN_GGUF_CONTEXT_LENGTH"
+    assert settings.origins["threads"].endswith(".config/kylin-gguf/config.yaml")
+    assert settings.origins["sequences"].endswith("etc/config.yaml")
+    assert (settings.origins["idle_exit_s"], settings.origins["models_dir"]) == ("command line", "default")
+
+
+def test_base_directories_are_honoured_when_absolute(environ: dict[str, str], tmp_path: Path) -> None:
+    settings = config.load(environ=environ | {"XDG_DATA_HOME": "/data", "XDG_CACHE_HOME": "relative"})
+    assert settings.models_dir == Path("/data/kylin-gguf/models")
+    assert settings.cache_dir == tmp_path / ".cache" / "kylin-gguf"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "reason"),
+    [
+        ("contxt_length: 1", "contxt_length", "context_length"),
+        ("context_length: many", "context_length", "number"),
+        ("context_length: 5", "context_length", "128"),
+        ("- a list", "file", "mapping"),
+        ("a: [", "file", ""),
+    ],
+)
+def test_errors_name_file_key_and_remedy(
+    environ: dict[str, str], tmp_path: Path, text: str, key: str, reason: str
+) -> None:
+    path = tmp_path / ".config" / "kylin-gguf" / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        config.load(environ=environ)
+    assert (caught.value.origin, caught.value.key) == (str(path), key)
+    assert reason in caught.value.reason
+
+
+def test_reading_settings_creates_nothing(environ: dict[str, str], tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    config.load(environ=environ)
+    assert sorted(tmp_path.rglob("*")) == before
