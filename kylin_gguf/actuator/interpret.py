@@ -1,0 +1,176 @@
+"""Utterance → a command of the catalogue, or none.
+
+The answer is always a member of the closed set that ``candidates`` enumerates. The model can only shift
+weight within that set, so no output of any model can make an invalid command, and a poor model can do no
+more harm than MODEL_WEIGHT lets it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from kylin_gguf.actuator import prompt
+from kylin_gguf.actuator.candidates import Candidate, enumerate_candidates
+from kylin_gguf.actuator.catalogue import Arguments, CommandCatalogue, Kylin
+from kylin_gguf.actuator.shortlist import Match, Meaning, Shortlist
+from kylin_gguf.actuator.wording import normalise
+from kylin_gguf.errors import InternalError, InvalidValue
+from kylin_gguf.records import ScoreRequest, Scores
+
+Scorer = Callable[[ScoreRequest], Awaitable[Scores]]
+DecidedBy = Literal["lexical", "model"]
+
+MAX_UTTERANCE = 300
+CANDIDATES = 8
+ALTERNATIVES = 3
+LEXICAL_WEIGHT = 14.0
+NONE_BIAS = 0.12
+MODEL_WEIGHT = 0.3
+MODEL_FLOOR = -6.0
+MIN_CONFIDENCE = 0.5
+SURE = 0.97
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A command that the utterance may have meant, with its share of the belief."""
+
+    command: str
+    arguments: Arguments
+    confidence: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object."""
+        return {
+            "command": self.command,
+            "arguments": dict(self.arguments),
+            "confidence": round(self.confidence, 4),
+        }
+
+
+@dataclass(frozen=True)
+class Interpretation:
+    """What an utterance means. ``command`` None: it asks for nothing the catalogue has.
+
+    ``confidence`` is the belief in the answer given, be it a command or none. ``confirm``: ask the user
+    before carrying it out. ``ms`` are milliseconds: ``shortlist``, ``model`` and ``total``.
+    """
+
+    command: str | None
+    arguments: Arguments
+    kylin: Kylin | None
+    confidence: float
+    confirm: bool
+    alternatives: tuple[Choice, ...]
+    decided_by: DecidedBy
+    ms: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object that the command line and the bus give out."""
+        return {
+            "command": self.command,
+            "arguments": dict(self.arguments),
+            "kylin": self.kylin.to_json() if self.kylin else None,
+            "confidence": round(self.confidence, 4),
+            "confirm": self.confirm,
+            "alternatives": [choice.to_json() for choice in self.alternatives],
+            "decided_by": self.decided_by,
+            "ms": {stage: round(value, 2) for stage, value in self.ms.items()},
+        }
+
+
+class Interpreter:
+    """Interprets utterances against one catalogue. Immutable; building it trains the shortlist."""
+
+    def __init__(self, catalogue: CommandCatalogue) -> None:
+        self.catalogue = catalogue
+        self._shortlist = Shortlist(catalogue)
+        self._system = prompt.prefix(catalogue)
+
+    async def interpret(self, utterance: str, scorer: Scorer) -> Interpretation:
+        """Return what ``utterance`` means; ``scorer`` is asked only when the examples leave doubt.
+
+        Raises:
+            InvalidValue: the utterance is empty or too long.
+            KylinError: whatever ``scorer`` raises.
+        """
+        started = time.perf_counter()
+        text = normalise(utterance)
+        if not text or len(text) > MAX_UTTERANCE:
+            raise InvalidValue("utterance", utterance[:80], f"text of 1 to {MAX_UTTERANCE} characters")
+        match = self._shortlist.match(text)
+        candidates = enumerate_candidates(self.catalogue, text, match, CANDIDATES)
+        evidence = lexical_evidence(candidates, match)
+        beliefs = softmax(evidence)
+        shortlisted = time.perf_counter()
+        decided_by: DecidedBy = "lexical"
+        if candidates and max(beliefs) < SURE:
+            decided_by = "model"
+            examples = [example for example, _ in match.nearest]
+            asked = prompt.request(self.catalogue, self._system, text, examples, candidates)
+            beliefs = combine(evidence, (await scorer(asked)).logprobs)
+        ended = time.perf_counter()
+        ms = {"shortlist": shortlisted - started, "model": ended - shortlisted, "total": ended - started}
+        return self._decide(candidates, beliefs, decided_by, {k: 1000 * v for k, v in ms.items()})
+
+    def _decide(
+        self,
+        candidates: Sequence[Candidate],
+        beliefs: Sequence[float],
+        decided_by: DecidedBy,
+        ms: Mapping[str, float],
+    ) -> Interpretation:
+        """``beliefs`` are those of ``candidates``, in order, then that of none."""
+        ranked = sorted(zip(candidates, beliefs, strict=False), key=lambda pair: -pair[1])
+        choices = [Choice(c.command, c.arguments, belief) for c, belief in ranked]
+        if not choices or choices[0].confidence < max(MIN_CONFIDENCE, beliefs[-1]):
+            others = tuple(choices[:ALTERNATIVES])
+            return Interpretation(None, {}, None, beliefs[-1], False, others, decided_by, ms)
+        best, others = choices[0], tuple(choices[1 : 1 + ALTERNATIVES])
+        arguments = self.catalogue.validate(best.command, best.arguments)
+        command = self.catalogue.get(best.command)
+        return Interpretation(
+            command.id,
+            arguments,
+            command.kylin(arguments),
+            best.confidence,
+            command.risk == "confirm",
+            others,
+            decided_by,
+            ms,
+        )
+
+
+def lexical_evidence(candidates: Sequence[Candidate], match: Match) -> list[float]:
+    """Return unnormalised log-beliefs of ``candidates``, then of none."""
+    none = max(0.0, match.scores.get(Meaning(None), 0.0)) + NONE_BIAS
+    return [LEXICAL_WEIGHT * score for score in (*(c.score for c in candidates), none)]
+
+
+def softmax(evidence: Sequence[float]) -> list[float]:
+    """Return ``evidence`` (finite) as beliefs that sum to 1."""
+    top = max(evidence)
+    weights = [math.exp(value - top) for value in evidence]
+    total = sum(weights)
+    return [weight / total for weight in weights]
+
+
+def combine(evidence: Sequence[float], logprobs: Sequence[float]) -> list[float]:
+    """Return the beliefs after the model has spoken.
+
+    A score that is not a number counts as no opinion, the mean of the others; one below MODEL_FLOOR as the
+    floor: a small model's certainty that something is impossible is not evidence.
+
+    Raises:
+        InternalError: the model did not score exactly the candidates and none.
+    """
+    if len(logprobs) != len(evidence):
+        raise InternalError(f"{len(logprobs)} scores for {len(evidence)} candidates")
+    bounded = [min(0.0, max(MODEL_FLOOR, value)) for value in logprobs if not math.isnan(value)]
+    neutral = sum(bounded) / len(bounded) if bounded else 0.0
+    votes = [neutral if math.isnan(v) else min(0.0, max(MODEL_FLOOR, v)) for v in logprobs]
+    return softmax([e + MODEL_WEIGHT * vote for e, vote in zip(evidence, votes, strict=True)])
