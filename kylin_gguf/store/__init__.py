@@ -1,0 +1,112 @@
+"""Models on disk: which are installed, where they are, and how they get there and away.
+
+All of it blocks; callers with an event loop use a thread.
+"""
+
+from __future__ import annotations
+
+from kylin_gguf.catalogue import Catalogue, notice
+from kylin_gguf.errors import NoSpace, SourcesExhausted
+from kylin_gguf.records import InstalledModel, Progress, ProgressCallback, Settings, no_progress
+from kylin_gguf.sources import CancelCheck
+from kylin_gguf.store.library import Library
+from kylin_gguf.store.manifest import Manifest
+from kylin_gguf.store.pull import Puller
+
+__all__ = ["Manifest", "Store", "notice"]
+
+DEFAULT = "default"
+"""The name that means the best default model that can be had."""
+
+
+class Store:
+    """The models of one user: a writable directory of their own, and the system's read-only ones."""
+
+    def __init__(self, settings: Settings, catalogue: Catalogue) -> None:
+        self._settings = settings
+        self._catalogue = catalogue
+        self._library = Library(settings.models_dir, settings.system_model_dirs, catalogue)
+        self._puller = Puller(settings.models_dir, self._library)
+
+    def installed(self) -> tuple[InstalledModel, ...]:
+        """Return every installed model, the user's own first; headers are not read."""
+        return self._library.installed()
+
+    def resolve(self, name_or_path: str) -> InstalledModel:
+        """Return the model meant by a catalogue name, an installed file's stem, or the path of a GGUF.
+
+        Text with a slash or ending in ``.gguf`` is a path. The file's header is read and checked.
+
+        Raises:
+            UnknownModel: no such name; near names are given.
+            ModelNotInstalled: a name of the catalogue whose file is not here.
+            FileMissing, NotGguf, TruncatedGguf: the file cannot be used.
+            UnsupportedModel: it is GGUF but holds no model (an adapter, an importance matrix).
+        """
+        return self._library.resolve(name_or_path)
+
+    def default(self) -> InstalledModel:
+        """Return the model to use when none is named.
+
+        That is the configured one, else the first installed of the catalogue's defaults, else any that
+        can chat.
+
+        Raises:
+            ModelNotInstalled: there is none; carries the last default's name, the easiest to get.
+            KylinError: as ``resolve``, for the configured one.
+        """
+        if self._settings.default_model:
+            return self.resolve(self._settings.default_model)
+        return self._library.default()
+
+    def manifest(self, model: InstalledModel) -> Manifest | None:
+        """Return where ``model`` came from, or None if ``pull`` did not install it."""
+        return Manifest.read(model.path)
+
+    def pull(
+        self,
+        name: str = DEFAULT,
+        progress: ProgressCallback = no_progress,
+        cancelled: CancelCheck = lambda: False,
+    ) -> InstalledModel:
+        """Install the catalogue's ``name`` from the first of its sources that delivers; return it.
+
+        "" and "default" mean the first of the catalogue's defaults that can be had. A model that is here
+        already is returned at once. Each source that fails is told to ``progress`` as a stage of its own,
+        with the reason. An interrupted pull resumes. Two pulls of one model wait for each other.
+
+        Raises:
+            UnknownModel: no such name.
+            SourcesExhausted: no source delivered; ``attempts`` has the reasons.
+            ChecksumMismatch: no source delivered, and one delivered other bytes than the pinned ones.
+            NoSpace: the disk is too full.
+            NotWritable: the directory for models cannot be written.
+            Cancelled: ``cancelled`` returned True.
+        """
+        if name not in ("", DEFAULT):
+            return self._puller.pull(self._catalogue.get(name), progress, cancelled)
+        return self._pull_default(progress, cancelled)
+
+    def _pull_default(self, progress: ProgressCallback, cancelled: CancelCheck) -> InstalledModel:
+        attempts: list[str] = []
+        too_big: NoSpace | None = None
+        for name in self._catalogue.defaults:
+            if attempts or too_big:
+                progress(Progress(f"instead: {name}", 0))
+            try:
+                return self._puller.pull(self._catalogue.get(name), progress, cancelled)
+            except SourcesExhausted as error:
+                attempts += error.attempts
+            except NoSpace as error:  # a smaller one may fit
+                progress(Progress(str(error), 0))
+                too_big = too_big or error
+        raise too_big or SourcesExhausted(DEFAULT, tuple(attempts))
+
+    def remove(self, name: str) -> None:
+        """Delete the installed model ``name`` and its manifest.
+
+        Raises:
+            UnknownModel, ModelNotInstalled: it is not installed.
+            ModelReadOnly: it is installed system-wide.
+        """
+        self._library.remove(name)

@@ -1,0 +1,108 @@
+"""The directories with models: listing, finding, removing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from kylin_gguf import gguf_info
+from kylin_gguf.catalogue import Catalogue
+from kylin_gguf.errors import (
+    FileMissing,
+    KylinError,
+    ModelNotInstalled,
+    ModelReadOnly,
+    UnknownModel,
+    UnsupportedModel,
+    near,
+)
+from kylin_gguf.records import InstalledModel
+from kylin_gguf.store.manifest import Manifest
+
+_SUFFIX: Final = ".gguf"
+
+
+class Library:
+    """One writable directory and any number of read-only ones; the first that has a name wins."""
+
+    def __init__(self, own: Path, shared: tuple[Path, ...], catalogue: Catalogue) -> None:
+        self._own = own
+        self._shared = shared
+        self._catalogue = catalogue
+        self._names = {entry.file: entry.name for entry in catalogue.models}
+
+    def installed(self) -> tuple[InstalledModel, ...]:
+        found: dict[str, InstalledModel] = {}
+        for directory in (self._own, *self._shared):
+            for model in self._in(directory):
+                found.setdefault(model.name, model)
+        return tuple(found.values())
+
+    def _in(self, directory: Path) -> Iterator[InstalledModel]:
+        try:
+            # The catalogue's own files first: another file's stem may be the name of a catalogue model.
+            paths = sorted(directory.iterdir(), key=lambda path: (path.name not in self._names, path.name))
+        except OSError:  # not made yet, or not for us to read: no models there
+            return
+        for path in paths:
+            if path.suffix != _SUFFIX or path.name.startswith(".") or not path.is_file():
+                continue
+            name = self._names.get(path.name, path.stem)
+            yield InstalledModel(name, path, path.stat().st_size, directory == self._own)
+
+    def find(self, name: str) -> InstalledModel | None:
+        """Return the installed model called ``name``, if there is one."""
+        return next((model for model in self.installed() if model.name == name), None)
+
+    def resolve(self, name_or_path: str) -> InstalledModel:
+        model = self.find(name_or_path) or self._at_path(name_or_path)
+        info = gguf_info.read(model.path)
+        if info.kind != "model" or not info.architecture or not info.tensors:
+            what = f"it holds no model but {info.kind}" if info.kind != "model" else "it holds no model"
+            raise UnsupportedModel(str(model.path), what)
+        return model
+
+    def _at_path(self, text: str) -> InstalledModel:
+        if os.sep not in text and not text.endswith(_SUFFIX):
+            raise self._not_found(text)
+        path = Path(text).expanduser().absolute()
+        try:
+            return InstalledModel(path.stem, path, path.stat().st_size, writable=False)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+            raise FileMissing(str(path), getattr(error, "strerror", None) or str(error)) from error
+
+    def _not_found(self, name: str) -> KylinError:
+        known = self._catalogue.names()
+        if name in known:
+            return ModelNotInstalled(name)
+        return UnknownModel(name, near(name, [*known, *(model.name for model in self.installed())]))
+
+    def default(self) -> InstalledModel:
+        installed = {model.name: model for model in self.installed()}
+        for name in self._catalogue.defaults:
+            if name in installed:
+                return installed[name]
+        chatting = {entry.name for entry in self._catalogue.models if "chat" in entry.suits}
+        for model in installed.values():
+            if model.name in chatting or (model.name not in self._catalogue.names() and _can_chat(model)):
+                return model
+        raise ModelNotInstalled(self._catalogue.defaults[-1])
+
+    def remove(self, name: str) -> None:
+        model = self.find(name)
+        if model is None:
+            raise self._not_found(name)
+        if not model.writable:
+            raise ModelReadOnly(name, str(model.path))
+        model.path.unlink()
+        Manifest.path(model.path).unlink(missing_ok=True)
+
+
+def _can_chat(model: InstalledModel) -> bool:
+    try:
+        info = gguf_info.read(model.path)
+    except KylinError:  # a broken file in the directory is not a default; 'resolve' says what is wrong
+        return False
+    return info.kind == "model" and info.has_chat_template
