@@ -33,8 +33,7 @@ class JobObject(Published):
     def start(self) -> None:
         """Begin to report. Called when the reply that names this job is with the bus."""
         self._job.on_change = self._changed
-        if self._job.finished:
-            self._complete()
+        self._changed()  # it may have come far, or to its end, before anyone could be told
 
     async def cancel(self, _: str) -> None:
         """Method Cancel."""

@@ -1,4 +1,4 @@
-"""The service process: builds everything, publishes it, and ends when told to, when idle, or without a bus."""
+"""The service process: builds everything, publishes it, ends when told to, when idle, or without a bus."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import logging
 import signal
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from kylin_gguf.bus import contract, dispatch, names
+from kylin_gguf.bus import contract, dispatch, names, private
 from kylin_gguf.bus.connection import LOST, Connection
 from kylin_gguf.bus.contract import Interface
 from kylin_gguf.bus.dispatch import Dispatcher
@@ -48,7 +48,8 @@ class Server:
         """Publish ``service`` on the bus at ``address`` under our name.
 
         Raises:
-            ServiceUnavailable: there is no bus, the interface files are missing, or another process has the name.
+            ServiceUnavailable: there is no bus, the interface files are missing, or another process has the
+                name.
         """
         interfaces = contract.load()
         server = cls(await Connection.connect(address), service, interfaces)
@@ -94,11 +95,11 @@ class Server:
         await self.connection.close()
 
 
-async def run(settings: Settings, service: Service, address: str) -> None:
-    """Serve until SIGTERM or SIGINT, or until idle for ``settings.idle_exit_s``.
+async def run(service: Service, address: str, idle_exit_s: float) -> None:
+    """Serve until SIGTERM or SIGINT, or until idle for ``idle_exit_s`` seconds (0: never).
 
     Raises:
-        ServiceUnavailable: as ``Server.start``; or the bus went away, so that the service manager starts us anew.
+        ServiceUnavailable: as ``Server.start``; or the bus went away, and the service manager restarts us.
     """
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
@@ -106,21 +107,37 @@ async def run(settings: Settings, service: Service, address: str) -> None:
         loop.add_signal_handler(number, told.set)
     server = await Server.start(address, service)
     log.info("serving %s", names.BUS_NAME)
-    waits = [
-        loop.create_task(told.wait(), name="told to stop"),
-        loop.create_task(server.wait_idle(settings.idle_exit_s), name="idle"),
+    ends: list[asyncio.Future[Any]] = [
+        server.connection.lost,
+        loop.create_task(told.wait(), name="told to"),
+        loop.create_task(server.wait_idle(idle_exit_s), name="idle"),
     ]
     try:
-        done, _ = await asyncio.wait([*waits, server.connection.lost], return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if server.connection.lost in done:
             raise ServiceUnavailable(LOST)
-        for task in waits:
-            if task in done:
-                await task
-                log.info("stopping: %s", task.get_name())
+        for end in done:
+            await end
+        log.info("stopping")
     finally:
-        for task in waits:
+        for task in ends[1:]:
             task.cancel()
         await server.close()
         for number in STOP_SIGNALS:
             loop.remove_signal_handler(number)
+
+
+async def serve(settings: Settings) -> None:
+    """Build the service from ``settings`` and run it on the session bus, or on a private one where none is.
+
+    Raises:
+        KylinError: a catalogue is invalid, or as ``run``.
+    """
+    # Imported here: clients of the bus need none of it.
+    from kylin_gguf import catalogue  # noqa: PLC0415
+    from kylin_gguf.service import Service  # noqa: PLC0415
+    from kylin_gguf.store import Store  # noqa: PLC0415
+
+    models = catalogue.load(settings.catalogue)
+    service = Service(settings, models, Store(settings, models))
+    await run(service, await private.bus_address(settings), settings.idle_exit_s)

@@ -1,0 +1,260 @@
+"""The service as seen by a program: typed calls that raise our exceptions."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from dbus_next.message import Message as BusMessage
+
+from kylin_gguf import frames
+from kylin_gguf.bus import errors, names, private, values
+from kylin_gguf.bus.connection import LOST, Connection, take_descriptor
+from kylin_gguf.errors import ServiceUnavailable
+from kylin_gguf.frames import Frame
+from kylin_gguf.records import Message, Progress, ProgressCallback, Settings, no_progress
+
+MAX_FRAME_BYTES = 1 << 20
+MAX_UNCLAIMED = 256
+SHORT_CALL_S = 25.0
+
+
+@dataclass
+class _Waiting:
+    """A job that this client waits for."""
+
+    progress: ProgressCallback
+    completed: asyncio.Future[tuple[bool, str, str]]
+
+    def receive(self, signal: BusMessage) -> None:
+        if signal.member == "Completed" and not self.completed.done():
+            self.completed.set_result((signal.body[0], signal.body[1], signal.body[2]))
+        elif signal.member == "PropertiesChanged":
+            state = values.plain(signal.body[1])
+            share = round(state.get("Progress", 0.0) * 1000)
+            self.progress(Progress(state.get("Detail", ""), share, 1000, "permille"))
+
+
+class Client:
+    """A connection to the service. Use as an async context manager, or call ``close``."""
+
+    def __init__(self, connection: Connection, owner: str) -> None:
+        self._connection = connection
+        self._owner = owner
+        self._jobs: dict[str, _Waiting] = {}
+        # A job's first signals can be read from the socket before the code that awaits its reply goes on.
+        self._unclaimed: deque[BusMessage] = deque(maxlen=MAX_UNCLAIMED)
+        connection.on_signal = self._on_signal
+        connection.lost.add_done_callback(lambda _: self._fail_jobs(LOST))
+
+    @classmethod
+    async def connect(cls, settings: Settings, *, start: bool = True) -> Self:
+        """Connect to the service; with ``start``, start it and even a bus when there is none.
+
+        Raises:
+            ServiceUnavailable: it does not run, or could not be started.
+        """
+        connection = await private.connect(settings, start=start)
+        client = cls(connection, (await connection.daemon("GetNameOwner", "s", [names.BUS_NAME]))[0])
+        await connection.watch(names.BUS_NAME, client._on_owner)
+        return client
+
+    def _on_owner(self, owner: str) -> None:
+        self._owner = owner
+        self._fail_jobs("it has ended")
+
+    def _fail_jobs(self, reason: str) -> None:
+        for waiting in self._jobs.values():
+            if not waiting.completed.done():
+                waiting.completed.set_exception(ServiceUnavailable(reason))
+
+    def _on_signal(self, signal: BusMessage) -> None:
+        if signal.sender != self._owner:  # anyone on the bus can send us a signal
+            return
+        if signal.path in self._jobs:
+            self._jobs[signal.path].receive(signal)
+        else:
+            self._unclaimed.append(signal)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Leave the bus. The service then stops everything this client had running."""
+        await self._connection.close()
+
+    async def call(
+        self,
+        interface: str,
+        member: str,
+        *arguments: object,
+        path: str = names.ROOT,
+        timeout: float | None = None,
+    ) -> BusMessage:
+        """Call a method of the service; ``arguments`` are pairs of signature and value.
+
+        Raises:
+            KylinError: of the class that the service's error name stands for.
+        """
+        kinds, given = "".join(str(a) for a in arguments[::2]), arguments[1::2]
+        message = BusMessage(
+            names.BUS_NAME, path, interface, member, signature=kinds, body=values.body(kinds, given)
+        )
+        return await self._connection.call(message, timeout)
+
+    async def _result(self, interface: str, member: str, *arguments: object) -> Any:
+        reply = await self.call(interface, member, *arguments)
+        return values.plain(reply.body[0]) if reply.body else None
+
+    # --- Models -----------------------------------------------------------------------------------
+
+    async def list_models(self) -> list[dict[str, Any]]:
+        """Return what ListModels returns, as plain dictionaries."""
+        listed: list[dict[str, Any]] = await self._result(names.MANAGER, "ListModels")
+        return listed
+
+    async def properties(self) -> dict[str, Any]:
+        """Return the Manager's properties."""
+        found: dict[str, Any] = await self._result(names.PROPERTIES, "GetAll", "s", names.MANAGER)
+        return found
+
+    async def pull(self, name: str, progress: ProgressCallback = no_progress) -> None:
+        """Download a model; cancelling the task cancels the download."""
+        await self._job("Pull", name, progress)
+
+    async def load(self, name: str = "", progress: ProgressCallback = no_progress) -> None:
+        """Load a model; cancelling the task cancels the loading."""
+        await self._job("Load", name, progress)
+
+    async def unload(self, name: str) -> None:
+        """End the process that holds a model."""
+        await self.call(names.MANAGER, "Unload", "s", name)
+
+    async def remove(self, name: str) -> None:
+        """Unload and delete a model."""
+        await self.call(names.MANAGER, "Remove", "s", name)
+
+    async def _job(self, member: str, name: str, progress: ProgressCallback) -> None:
+        path = str(await self._result(names.MANAGER, member, "s", name, "a{sv}", {}))
+        waiting = self._jobs[path] = _Waiting(progress, asyncio.get_running_loop().create_future())
+        for signal in self._unclaimed:
+            if signal.path == path:
+                waiting.receive(signal)
+        try:
+            success, error_name, text = await waiting.completed
+        except asyncio.CancelledError:
+            await self.call(names.JOB, "Cancel", path=path, timeout=SHORT_CALL_S)
+            raise
+        finally:
+            del self._jobs[path]
+        if not success:
+            raise errors.from_bus(error_name, text)
+
+    # --- Conversations and commands ---------------------------------------------------------------
+
+    async def create_session(self, model: str = "", system: str = "") -> ClientSession:
+        """Begin a conversation; empty: the default model, the model's own system message."""
+        given = {"model": model or None, "system": system or None}
+        path = await self._result(names.MANAGER, "CreateSession", "a{sv}", given)
+        return ClientSession(self, str(path))
+
+    async def interpret(self, utterance: str, model: str = "") -> dict[str, Any]:
+        """Return the command for ``utterance``, as the JSON object of ``kylin-gguf act``."""
+        given = {"model": model or None}
+        found = await self._result(names.ACTUATOR, "Interpret", "s", utterance, "a{sv}", given)
+        empty: dict[str, Any] = {
+            "command": None,
+            "arguments": {},
+            "kylin": None,
+            "confidence": 0.0,
+            "alternatives": [],
+        }
+        return {key: found.get(key, empty.get(key)) for key in (*empty, *found)}
+
+    async def list_commands(self) -> list[dict[str, Any]]:
+        """Return the commands that ``interpret`` can answer with."""
+        commands: list[dict[str, Any]] = await self._result(names.ACTUATOR, "ListCommands")
+        return commands
+
+
+class ClientSession:
+    """A conversation. Made by ``Client.create_session``."""
+
+    def __init__(self, client: Client, path: str) -> None:
+        self._client = client
+        self._path = path
+
+    async def generate(self, prompt: str, **options: object) -> Answer:
+        """Start an answer; ``options`` are those of ``SamplingOptions``."""
+        reply = await self._call("Generate", "a{sv}", {"prompt": prompt, **options})
+        request, index = reply.body
+        stream = socket.socket(fileno=take_descriptor(reply, index))
+        stream.setblocking(False)
+        reader, writer = await asyncio.open_unix_connection(sock=stream, limit=MAX_FRAME_BYTES)
+        return Answer(self._client, request, reader, writer)
+
+    async def complete(self, prompt: str, **options: object) -> str:
+        """Return a whole answer."""
+        return str((await self._call("Complete", "s", prompt, "a{sv}", options)).body[0])
+
+    async def messages(self) -> list[Message]:
+        """Return the conversation so far."""
+        reply = await self._call("Messages")
+        return [Message.from_json(message) for message in reply.body[0]]
+
+    async def set_context(self, messages: Sequence[Message]) -> None:
+        """Replace the conversation."""
+        await self._call("SetContext", "aa{ss}", [message.to_json() for message in messages])
+
+    async def clear(self) -> None:
+        """Forget the conversation."""
+        await self._call("Clear")
+
+    async def close(self) -> None:
+        """End the session."""
+        await self._call("Close")
+
+    async def _call(self, member: str, *arguments: object) -> BusMessage:
+        return await self._client.call(names.SESSION, member, *arguments, path=self._path)
+
+
+class Answer:
+    """The frames of one answer, as an async iterator that ends after the ``end`` frame."""
+
+    def __init__(
+        self, client: Client, path: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._client = client
+        self._path = path
+        self._reader = reader
+        self._writer = writer
+
+    async def __aiter__(self) -> AsyncIterator[Frame]:
+        """Yield the frames.
+
+        Raises:
+            ServiceUnavailable: the stream broke off before its ``end`` frame.
+        """
+        try:
+            while line := await self._reader.readline():
+                for frame in frames.decode([line]):
+                    yield frame
+                    if frame.get("type") == "end":
+                        return
+            raise ServiceUnavailable("the answer broke off")
+        finally:
+            self._writer.close()
+
+    async def cancel(self) -> None:
+        """Stop the answer; its last frame is still to be read."""
+        await self._client.call(names.REQUEST, "Cancel", path=self._path, timeout=SHORT_CALL_S)

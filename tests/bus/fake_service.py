@@ -1,0 +1,183 @@
+"""A service with the shape of ``kylin_gguf.service.Service`` that answers by echoing, without a model."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kylin_gguf import frames
+from kylin_gguf.errors import KylinError, UnknownModel, UnknownOption
+from kylin_gguf.frames import EndReason
+from kylin_gguf.jobs import Job, run_async
+from kylin_gguf.records import (
+    LoadedModel,
+    Message,
+    Placement,
+    Progress,
+    ProgressCallback,
+    SamplingOptions,
+    Usage,
+)
+
+USAGE = Usage(3, 0, 2, 0.01, 0.02, 300.0, 100.0)
+
+
+@dataclass
+class FakeOutcome:
+    reason: EndReason
+    text: str = ""
+    usage: Usage | None = None
+    error: KylinError | None = None
+
+
+class FakeGeneration:
+    """Echoes its words one by one; the word FOREVER repeats until it is cancelled."""
+
+    def __init__(self, prompt: str) -> None:
+        self.stream, self._end = socket.socketpair()
+        self._end.setblocking(False)
+        self.finished: asyncio.Future[FakeOutcome] = asyncio.get_running_loop().create_future()
+        self.cancelled = asyncio.Event()
+        self._task = asyncio.get_running_loop().create_task(self._run(prompt.split()))
+
+    def cancel(self) -> None:
+        self.cancelled.set()
+
+    async def _send(self, frame: frames.Frame) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            await asyncio.get_running_loop().sock_sendall(self._end, frames.encode(frame))
+
+    async def _run(self, words: list[str]) -> None:
+        text, reason = "", frames.EndReason.__args__[0]
+        for word in words:
+            await self._send(frames.text(word))
+            text += word
+            if word == "FOREVER":
+                await self.cancelled.wait()
+                reason = "cancelled"
+        await self._send(frames.usage(USAGE))
+        await self._send(frames.end(reason))
+        self._end.close()
+        self.finished.set_result(FakeOutcome(reason, text, USAGE))
+
+
+class FakeSession:
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.closed = False
+        self.generations: list[FakeGeneration] = []
+        self._messages: list[Message] = []
+
+    async def generate(self, options: Mapping[str, Any]) -> FakeGeneration:
+        rest = dict(options)
+        prompt = rest.pop("prompt")
+        SamplingOptions.from_options(rest)
+        self._messages.append(Message("user", prompt))
+        self.generations.append(FakeGeneration(prompt))
+        return self.generations[-1]
+
+    def messages(self) -> tuple[Message, ...]:
+        return tuple(self._messages)
+
+    def set_context(self, messages: Sequence[Message]) -> None:
+        self._messages = list(messages)
+
+    def clear(self) -> None:
+        self._messages.clear()
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class FakeService:
+    """``release`` lets jobs of the model ``slow`` go on; ``sessions`` are those ever made."""
+
+    def __init__(self) -> None:
+        self.on_change: Callable[[str], None] = lambda _: None
+        self.release = asyncio.Event()
+        self.sessions: list[FakeSession] = []
+        self.jobs: list[Job[Any]] = []
+        self.is_busy = False
+        self.closed = False
+
+    async def models(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": "echo",
+                "installed": True,
+                "size": 5_000_000_000,
+                "languages": ["en", "zh"],
+                "path": None,
+            },
+            {"name": "slow", "installed": False, "size": 0, "languages": []},
+        ]
+
+    def loaded(self) -> tuple[LoadedModel, ...]:
+        return (LoadedModel("echo", Path("/models/echo.gguf"), 42, 0.5, 1 << 20, Placement(0, 4096, 2)),)
+
+    def default_model(self) -> str:
+        return "echo"
+
+    async def devices(self) -> list[dict[str, Any]]:
+        return [{"name": "CPU", "kind": "cpu", "memory_total": 1 << 34}]
+
+    async def plan(self, model: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        return {"model": model, **options, "reasons": ["因为"]}
+
+    def load(self, model: str) -> Job[None]:
+        async def work(progress: ProgressCallback) -> None:
+            if model not in ("echo", "slow"):
+                raise UnknownModel(model, ("echo",))
+            progress(Progress("reading", 1, 4))
+            if model == "slow":
+                await self.release.wait()
+
+        self.jobs.append(run_async("load", work, model))
+        return self.jobs[-1]
+
+    pull = load
+
+    async def unload(self, model: str) -> None:
+        raise RuntimeError("a defect with a secret")
+
+    async def remove(self, name: str) -> None:
+        raise UnknownModel(name, ())
+
+    async def prewarm(self, model: str) -> None:
+        self.on_change("LoadedModels")
+
+    async def create_session(self, options: Mapping[str, Any]) -> FakeSession:
+        for option in options:
+            if option not in ("model", "system"):
+                raise UnknownOption(option, ("model", "system"))
+        self.sessions.append(FakeSession(options.get("model", "echo")))
+        return self.sessions[-1]
+
+    async def interpret(self, utterance: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        if "?" in utterance:
+            return {"command": None, "arguments": {}, "kylin": None, "confidence": 0.9, "alternatives": []}
+        return {
+            "command": "volume.set",
+            "arguments": {"level": 40},
+            "kylin": {"name": "音量控制", "value": "set"},
+            "confirm": False,
+            "confidence": 0.97,
+            "alternatives": [{"command": "volume.get", "arguments": {}, "confidence": 0.02}],
+            "ms": {"total": 1.5},
+        }
+
+    def commands(self) -> list[dict[str, Any]]:
+        return [
+            {"id": "volume.set", "description": {"en": "Set the volume"}, "arguments": [{"name": "level"}]}
+        ]
+
+    def busy(self) -> bool:
+        return self.is_busy
+
+    async def close(self) -> None:
+        self.closed = True
