@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import struct
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import gguf
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,47 +17,18 @@ from kylin_gguf import gguf_info
 from kylin_gguf.errors import FileMissing, KylinError, NotGguf, TruncatedGguf
 from kylin_gguf.gguf_info import Skipped
 
-TEMPLATE = "{% for m in messages %}{{ m.content }}{% endfor %}"
-
-
-def write_model(path: Path, vocabulary: int = 2000) -> Path:
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_name("Tiny")
-    writer.add_size_label("3K")
-    writer.add_license("apache-2.0")
-    writer.add_languages(["zh", "en"])
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
-    writer.add_block_count(2)
-    writer.add_context_length(512)
-    writer.add_embedding_length(64)
-    writer.add_head_count(4)
-    writer.add_head_count_kv([2, 1])
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm")
-    writer.add_token_list([f"token{i}" for i in range(vocabulary)])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_chat_template(TEMPLATE)
-    weights = np.ones((32, 64), dtype=np.float32)
-    quantised = gguf.quants.quantize(weights, gguf.GGMLQuantizationType.Q8_0)
-    writer.add_tensor("token_embd.weight", quantised, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
-    writer.add_tensor("output_norm.weight", np.ones(7, dtype=np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+Writer = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+def model(write_model: Writer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("gguf") / "tiny.gguf", vocabulary=2000)
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def small(write_model: Writer, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The bytes of a model whose header is most of the file, for mutations."""
-    return write_model(tmp_path_factory.mktemp("gguf") / "small.gguf", vocabulary=4).read_bytes()
+    return write_model(tmp_path_factory.mktemp("gguf") / "small.gguf").read_bytes()
 
 
 def string(text: bytes) -> bytes:
@@ -94,7 +65,7 @@ def test_reads_what_the_writer_wrote(model: Path) -> None:
     assert (info.head_count, info.head_count_kv) == (4, (2, 1))
     assert (info.tokenizer_model, info.tokenizer_pre, info.bos_id, info.eos_id) == ("gpt2", "smollm", 1, 2)
     assert info.has_chat_template
-    assert info.chat_template == TEMPLATE
+    assert "messages" in info.chat_template
     assert info.vocab_size == 2000
     assert info.metadata["tokenizer.ggml.tokens"] == Skipped("string", 2000)
     assert info.own("context_length") == 512
@@ -169,9 +140,10 @@ def test_reasons_are_short_and_printable_whatever_the_names_are(tmp_path: Path) 
 
 
 def test_every_truncation_of_a_model_is_noticed(tmp_path: Path, small: bytes) -> None:
-    data_end = gguf_info.read(write_model(tmp_path / "whole.gguf", vocabulary=4)).tensors[-1]
-    needed = data_end.offset + data_end.nbytes
     path = tmp_path / "cut.gguf"
+    path.write_bytes(small)
+    last = gguf_info.read(path).tensors[-1]
+    needed = last.offset + last.nbytes
     for length in [*range(0, 300, 7), *range(300, needed, 61), needed - 1]:
         path.write_bytes(small[:length])
         with pytest.raises((TruncatedGguf, NotGguf)) as caught:

@@ -1,0 +1,137 @@
+"""A tiny model, and a web server that serves files in ways a test can choose."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote
+
+import gguf
+import numpy as np
+import pytest
+
+TEMPLATE = "{% for m in messages %}{{ m.content }}{% endfor %}"
+
+
+@pytest.fixture(scope="session")
+def write_model() -> Callable[..., Path]:
+    """A function that writes a small valid model and returns its path."""
+
+    def write(path: Path, vocabulary: int = 4, name: str = "Tiny", template: str = TEMPLATE) -> Path:
+        writer = gguf.GGUFWriter(path, "llama")
+        writer.add_name(name)
+        writer.add_size_label("3K")
+        writer.add_license("apache-2.0")
+        writer.add_languages(["zh", "en"])
+        writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
+        writer.add_block_count(2)
+        writer.add_context_length(512)
+        writer.add_embedding_length(64)
+        writer.add_head_count(4)
+        writer.add_head_count_kv([2, 1])
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre("smollm")
+        writer.add_token_list([f"token{i}" for i in range(vocabulary)])
+        writer.add_bos_token_id(1)
+        writer.add_eos_token_id(2)
+        if template:
+            writer.add_chat_template(template)
+        weights = np.ones((32, 64), dtype=np.float32)
+        quantised = gguf.quants.quantize(weights, gguf.GGMLQuantizationType.Q8_0)
+        writer.add_tensor("token_embd.weight", quantised, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
+        writer.add_tensor("output_norm.weight", np.ones(7, dtype=np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return path
+
+    return write
+
+
+@dataclass
+class FileServer:
+    """What the server does with each path, and what it was asked.
+
+    ``break_after`` closes that many connections after the given number of body bytes.
+    """
+
+    url: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    redirects: dict[str, str] = field(default_factory=dict)
+    statuses: dict[str, int] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+    etag: str = '"one"'
+    ranges: bool = True
+    break_after: list[int] = field(default_factory=list)
+    requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        """Serve one GET or HEAD."""
+        path = unquote(handler.path)
+        sent = dict(handler.headers.items())
+        self.requests.append((handler.command, path, sent))
+        if path in self.redirects:
+            handler.send_response(302)
+            handler.send_header("Location", self.redirects[path])
+            return self._end(handler)
+        status = self.statuses.get(path, 200 if path in self.files else 404)
+        if status != 200:
+            handler.send_response(status)
+            return self._end(handler)
+        body, start = self.files[path], 0
+        asked = sent.get("Range", "")
+        if asked and self.ranges and sent.get("If-Range", self.etag) == self.etag:
+            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+            if start >= len(body):
+                handler.send_response(416)
+                return self._end(handler)
+            handler.send_response(206)
+            handler.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        else:
+            handler.send_response(200)
+        handler.send_header("Content-Length", str(len(body) - start))
+        if self.etag:
+            handler.send_header("ETag", self.etag)
+        for name, value in self.headers.items():
+            handler.send_header(name, value)
+        handler.end_headers()
+        if handler.command == "GET":
+            end = start + self.break_after.pop(0) if self.break_after else len(body)
+            handler.wfile.write(body[start:end])
+        handler.close_connection = True
+        return None
+
+    @staticmethod
+    def _end(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+
+@pytest.fixture
+def file_server() -> Iterator[FileServer]:
+    """A server on this machine, for the duration of a test."""
+    behaviour = FileServer()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            behaviour.answer(self)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    behaviour.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield behaviour
+    server.shutdown()
+    thread.join()
+    server.server_close()
