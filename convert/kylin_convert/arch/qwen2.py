@@ -8,7 +8,7 @@ from kylin_convert.arch.base import Family
 
 
 class Qwen2(Family):
-    """The Llama block with biases on query, key and value; rows stay as they are, for llama.cpp's NeoX rope."""
+    """The Llama block with biases on query, key and value; its rope needs no reordering of rows."""
 
     arch = gguf.MODEL_ARCH.QWEN2
     attention_bias = True

@@ -1,0 +1,84 @@
+"""What a conversion will do, worked out before anything is written."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kylin_convert.quantise import is_lossy, uses_imatrix
+from kylin_convert.source import Source
+from kylin_convert.writer import FORMATS
+
+_IMATRIX_SHARE = 0.01
+"""Size of an importance matrix beside the model: one float for each column of each matrix."""
+_BITS_SLACK = 2.5
+"""What a file may take over the bits in its type's name: block scales, tensors kept more precise."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps and what they need. Sizes in bytes; ``output_bytes`` is an upper estimate until quantised.
+
+    ``form`` is the intermediate's format, empty where a GGUF is the source.
+    """
+
+    source: str
+    kind: str
+    output: Path
+    quantisation: str
+    form: str
+    steps: tuple[str, ...]
+    source_bytes: int
+    work_bytes: int
+    output_bytes: int
+    notices: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object."""
+        return {**asdict(self), "output": str(self.output)}
+
+
+def make_plan(source: Source, output: Path, quantisation: str) -> Plan:
+    """Work out the plan for ``quantisation``, a name that ``quantise.check_name`` has passed."""
+    form = "" if source.model else quantisation if quantisation in FORMATS else "F16"
+    unquantised = source.unquantised_bytes(form) if form else source.size
+    ready = quantisation == form
+    steps = ["write"] if form else []
+    steps += ["imatrix"] if uses_imatrix(quantisation) else []
+    steps += ["place" if ready else "quantise", "verify"]
+    work = (0 if ready or not form else unquantised) + int(unquantised * _IMATRIX_SHARE)
+    return Plan(
+        source=source.name,
+        kind=source.kind,
+        output=output,
+        quantisation=quantisation,
+        form=form,
+        steps=tuple(steps),
+        source_bytes=source.size,
+        work_bytes=work,
+        output_bytes=unquantised if ready else _estimate(_parameters(source), quantisation),
+        notices=_notices(source, quantisation),
+    )
+
+
+def _parameters(source: Source) -> int:
+    # An F32 intermediate has four bytes for each weight, whatever its type in the checkpoint.
+    return source.model.parameters if source.model else source.unquantised_bytes("F32") // 4
+
+
+def _estimate(parameters: int, quantisation: str) -> int:
+    if quantisation in FORMATS:
+        return parameters * (4 if quantisation == "F32" else 2)
+    bits = next(int(char) for char in quantisation if char.isdigit())
+    return int(parameters * (bits + _BITS_SLACK) / 8)
+
+
+def _notices(source: Source, quantisation: str) -> tuple[str, ...]:
+    if source.model is None or not is_lossy(source.model):
+        return ()
+    kind = source.model.file_type or "quantised"
+    return (
+        f"{source.name} is already quantised ({kind}): {quantisation} is made from what that left, and "
+        "what it lost does not come back. Convert the original checkpoint for the best result.",
+    )

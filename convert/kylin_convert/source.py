@@ -1,0 +1,128 @@
+"""What is to be converted: a checkpoint folder or a GGUF, opened and checked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from kylin_gguf.store import Store
+
+from kylin_convert import hub
+from kylin_convert.arch import family_of
+from kylin_convert.arch.base import Family
+from kylin_convert.checkpoint import INDEX, Checkpoint
+from kylin_convert.writer import output_bytes
+from kylin_gguf import catalogue, gguf_info
+from kylin_gguf.errors import FileMissing, NotACheckpoint
+from kylin_gguf.gguf_info import GgufInfo
+from kylin_gguf.records import Progress, ProgressCallback, Settings
+
+# What beside the weights decides what is written.
+_SIDE_FILES = (
+    "config.json",
+    "generation_config.json",
+    INDEX,
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "README.md",
+)
+_HASH_BLOCK = 1 << 22
+
+
+@dataclass(frozen=True)
+class Source:
+    """An opened source: ``family`` for a checkpoint, ``model`` for a GGUF.
+
+    ``revision`` is the hub's commit, empty for local files. ``files`` are all that the result depends on.
+    """
+
+    name: str
+    path: Path
+    revision: str
+    files: tuple[Path, ...]
+    family: Family | None = None
+    model: GgufInfo | None = None
+
+    @property
+    def kind(self) -> Literal["checkpoint", "gguf"]:
+        """Which of the two it is."""
+        return "checkpoint" if self.family else "gguf"
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(path.stat().st_size for path in self.files)
+
+    def unquantised_bytes(self, form: str) -> int:
+        """Return the size of the intermediate GGUF in ``form``; 0 where the source is one already."""
+        return output_bytes(self.family.tensors(), form) if self.family else 0
+
+    def hashes(self, progress: ProgressCallback) -> dict[str, str]:
+        """Return the SHA-256 of each file by name."""
+        done, total = 0, self.size
+        result = {}
+        for path in self.files:
+            digest = hashlib.sha256()
+            for block in _blocks(path):
+                digest.update(block)
+                done += len(block)
+                progress(Progress("hash", done, total))
+            result[path.relative_to(self.path if self.family else self.path.parent).as_posix()] = (
+                digest.hexdigest()
+            )
+        return result
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(_HASH_BLOCK):
+            yield block
+
+
+def open_path(path: Path, name: str = "", revision: str = "") -> Source:
+    """Open a folder or file. ``name`` is what the user called it, where that is not the path.
+
+    Raises:
+        FileMissing: there is nothing at ``path``.
+        NotACheckpoint: it is neither a checkpoint folder nor a GGUF.
+        BadCheckpoint, UnknownArchitecture, NotGguf, TruncatedGguf: it is one, but not a usable one.
+    """
+    path = path.absolute()
+    if path.is_dir():
+        checkpoint = Checkpoint.open(path)
+        family = family_of(checkpoint)
+        family.tensors()  # refuses what is missing or misshapen before any work is done
+        names = [*checkpoint.weight_files, *(n for n in _SIDE_FILES if (path / n).is_file())]
+        files = [path / n for n in names] + sorted(path.glob("additional_chat_templates/*.jinja"))
+        return Source(name or str(path), path, revision, tuple(files), family=family)
+    if not path.is_file():
+        raise FileMissing(str(path), "no such file or folder")
+    with path.open("rb") as file:
+        if file.read(len(gguf_info.MAGIC)) != gguf_info.MAGIC:
+            raise NotACheckpoint(str(path), "it is a file but not a GGUF")
+    return Source(name or str(path), path, revision, (path,), model=gguf_info.read(path))
+
+
+def open_source(text: str, settings: Settings, progress: ProgressCallback) -> Source:
+    """Open what the user named: a path, an installed or catalogued model, or a hub id (``Qwen/Qwen3-0.6B``).
+
+    Raises:
+        SourceFailed: the hub did not deliver.
+        UnknownModel, ModelNotInstalled: neither a path nor a usable name.
+        KylinError: as ``open_path``.
+    """
+    path = Path(text)
+    if path.exists() or path.suffix == ".gguf" or path.is_absolute():
+        return open_path(path)
+    if hub.is_id(text):
+        snapshot = hub.fetch(text, progress)
+        return open_path(snapshot.folder, text, snapshot.revision)
+    installed = Store(settings, catalogue.load(settings.catalogue)).resolve(text)
+    return open_path(installed.path, installed.name)

@@ -1,0 +1,117 @@
+"""llama.cpp's command-line tools as children of ours, which never outlive us."""
+
+from __future__ import annotations
+
+import codecs
+import ctypes
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kylin_gguf import native
+from kylin_gguf.errors import ToolFailed
+from kylin_gguf.records import Settings
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_STOP_SECONDS = 5.0
+_LAST_WORDS = 300
+"""Characters of a failed tool's output that the error repeats."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+# A line of llama.cpp's log: "0.00.244.705 I text".
+_LOG_PREFIX = re.compile(r"^\d+\.\d+\.\d+\.\d+ [A-Z] ", re.MULTILINE)
+
+
+def _die_with_parent() -> None:
+    # Runs in the child between fork and exec; the library was loaded before, so this only makes a syscall.
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class Toolbox:
+    """Runs tools in ``directory``: they record the file names they were given, so those are relative.
+
+    A directory of ours also keeps them from loading plug-in libraries from wherever the user happens to be.
+    """
+
+    settings: Settings
+    directory: Path
+
+    @property
+    def threads(self) -> int:
+        """How many threads a tool may use."""
+        return self.settings.threads or len(os.sched_getaffinity(0))
+
+    def run(
+        self,
+        tool: str,
+        arguments: Sequence[str],
+        heard: Callable[[str], None] = lambda _: None,
+        accepted: tuple[int, ...] = (0,),
+    ) -> str:
+        """Run ``tool`` to its end and return its output and log together; ``heard`` gets it piece by piece.
+
+        The tool is terminated when this call is left by an exception, and killed when this process dies.
+
+        Raises:
+            LibrariesMissing: the tool is not installed.
+            ToolFailed: it ended with a status that is not ``accepted``.
+        """
+        path = native.find(self.settings).tool(tool)
+        process = subprocess.Popen(
+            [str(path), *arguments],
+            cwd=self.directory,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            process_group=0,  # Ctrl-C is ours to handle: we end the tool, then clean up
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - it takes no lock that another thread could hold
+        )
+        try:
+            output = _listen(process, heard)
+            status = process.wait()
+        finally:
+            _stop(process)
+        if status not in accepted:
+            words = " ".join(_LOG_PREFIX.sub("", output).split())[-_LAST_WORDS:]
+            raise ToolFailed(tool, status, words)
+        return output
+
+    def version(self) -> str:
+        """Return the build of llama.cpp, e.g. ``b11312 (0c1e57098)``."""
+        found = re.search(r"build (\d+), commit (\w+)", output := self.run("llama-imatrix", ["--version"]))
+        return f"b{found[1]} ({found[2]})" if found else output.strip().partition("\n")[0]
+
+
+def _environment() -> dict[str, str]:
+    # LLAMA_ARG_* would silently change what the tools do, and so what the manifest claims they did.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LLAMA_")}
+    return {**kept, "LC_ALL": "C.UTF-8"}
+
+
+def _listen(process: subprocess.Popen[bytes], heard: Callable[[str], None]) -> str:
+    assert process.stdout is not None
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    pieces: list[str] = []
+    # Progress comes without newlines, so whatever has arrived is passed on.
+    while data := os.read(process.stdout.fileno(), 65536):
+        pieces.append(decoder.decode(data))
+        heard(pieces[-1])
+    return "".join(pieces)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
