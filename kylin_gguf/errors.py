@@ -81,6 +81,12 @@ def from_wire(wire: dict[str, Any]) -> KylinError:
     return InternalError(detail=str(wire))
 
 
+def of_code(code: str, message: str) -> KylinError:
+    """Return the error that an ``error`` frame describes; an unknown code gives the root class."""
+    known = {cls.code: cls for cls in all_errors()}
+    return known.get(code, KylinError).relayed(message)
+
+
 @dataclass(eq=False)
 class InternalError(KylinError):
     """A defect of ours: anything that no other class describes."""

@@ -207,6 +207,13 @@ class ClientSession:
         """Return a whole answer."""
         return str((await self._call("Complete", "s", prompt, "a{sv}", options)).body[0])
 
+    async def model(self) -> str:
+        """Return the name of the model that this conversation is with."""
+        reply = await self._client.call(
+            names.PROPERTIES, "Get", "s", names.SESSION, "s", "Model", path=self._path
+        )
+        return str(values.plain(reply.body[0]))
+
     async def messages(self) -> list[Message]:
         """Return the conversation so far."""
         reply = await self._call("Messages")

@@ -183,4 +183,4 @@ def _why(log: Path, process: subprocess.Popen[bytes]) -> str:
 
 def _last_line(output: str) -> str:
     lines = output.strip().splitlines()
-    return lines[-1].strip().rstrip(".") if lines else ""
+    return lines[-1].removeprefix("kylin-gguf: ").strip().rstrip(".") if lines else ""

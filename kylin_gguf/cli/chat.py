@@ -1,0 +1,233 @@
+"""``chat``: a conversation, or one question, with the model that the service runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from kylin_gguf import catalogue, config
+from kylin_gguf.bus.client import Answer, Client, ClientSession
+from kylin_gguf.cli import output
+from kylin_gguf.cli.models import AsJson, Model, reference
+from kylin_gguf.errors import Cancelled, FileMissing, KylinError, UnknownModel, near, of_code
+from kylin_gguf.frames import Frame
+from kylin_gguf.records import Settings
+from kylin_gguf.store import notice
+from kylin_gguf.translation import translate as _
+
+PROMPT = "> "
+SLASH_COMMANDS = ("/clear", "/exit", "/help")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command(
+        "chat",
+        help=_("Talk with a model. With a question: answer it and end.")
+        + "\n\n"
+        + _("Ctrl-C stops the answer; Ctrl-D ends the conversation.")
+        + "\n\n"
+        + _('Examples: kylin-gguf chat — kylin-gguf chat "Why is the sky blue?" — kylin-gguf chat < text'),
+    )(chat)
+
+
+def chat(  # noqa: PLR0913, PLR0917 — one parameter for each option
+    question: Annotated[
+        str,
+        typer.Argument(
+            help=_("What to ask. Without it: a conversation, or the text on stdin."), show_default=False
+        ),
+    ] = "",
+    model: Model = "",
+    system: Annotated[str, typer.Option(help=_("The system message."), show_default=False)] = "",
+    temperature: Annotated[float | None, typer.Option(help=_("0 is the likeliest words only."))] = None,
+    top_k: Annotated[int | None, typer.Option(help=_("Choose among this many tokens; 0: all."))] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help=_("Choose among tokens of this joint probability."))
+    ] = None,
+    min_p: Annotated[
+        float | None, typer.Option(help=_("Leave out tokens below this share of the best."))
+    ] = None,
+    repeat_penalty: Annotated[float | None, typer.Option(help=_("Above 1: repeat less."))] = None,
+    seed: Annotated[int | None, typer.Option(help=_("Seed of the random numbers; -1: a fresh one."))] = None,
+    max_tokens: Annotated[int | None, typer.Option(help=_("The longest answer."))] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(help=_("End the answer at this text (repeatable)."))
+    ] = None,
+    grammar: Annotated[
+        Path | None, typer.Option(help=_("A file with a GBNF grammar for the answer."))
+    ] = None,
+    stats: Annotated[bool, typer.Option("--stats", help=_("Show token counts and speed."))] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Command ``chat``."""
+    options = {
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "repeat_penalty": repeat_penalty,
+        "seed": seed,
+        "max_tokens": max_tokens,
+        "stop": stop,
+        "grammar": _read(grammar) if grammar else None,
+    }
+    show = _Json() if as_json else _Text(stats)
+    settings = config.load()
+    if not question and not sys.stdin.isatty():
+        question = sys.stdin.read()
+    with asyncio.Runner() as runner:
+        client = runner.run(Client.connect(settings))
+        try:
+            session = runner.run(client.create_session(reference(model), system))
+            if question:
+                runner.run(_ask(session, question, options, show))
+            else:
+                _greet(settings, runner.run(session.model()))
+                _converse(runner.run, session, options, show)
+        finally:
+            runner.run(client.close())
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileMissing(str(path), str(error)) from error
+
+
+def _greet(settings: Settings, model: str) -> None:
+    output.notice(_("{model}. /help lists commands, Ctrl-D ends.").format(model=model))
+    with contextlib.suppress(UnknownModel):  # a file of the user's own has no note
+        output.notice(notice(catalogue.load(settings.catalogue).get(model)))
+
+
+def _converse(
+    run: Callable[[Any], Any], session: ClientSession, options: Mapping[str, Any], show: _Text
+) -> None:
+    import readline  # noqa: F401, PLC0415 — its import gives input() line editing and history
+
+    while True:
+        try:
+            line = input(PROMPT).strip()
+        except KeyboardInterrupt:
+            print()
+            continue
+        except EOFError:
+            print()
+            return
+        if line == "/exit":
+            return
+        try:
+            if line.startswith("/"):
+                _command(run, session, line)
+            elif line:
+                run(_ask(session, line, options, show))
+        except Cancelled:
+            pass  # the answer was stopped, the conversation goes on
+        except KylinError as error:
+            output.notice(error.message())
+
+
+def _command(run: Callable[[Any], Any], session: ClientSession, line: str) -> None:
+    if line == "/clear":
+        run(session.clear())
+    elif line == "/help":
+        output.notice(_("/clear forgets the conversation. /exit or Ctrl-D ends. Ctrl-C stops an answer."))
+    else:
+        similar = ", ".join(near(line, SLASH_COMMANDS) or SLASH_COMMANDS)
+        output.notice(
+            _("There is no '{command}'; did you mean {similar}?").format(command=line, similar=similar)
+        )
+
+
+async def _ask(session: ClientSession, question: str, options: Mapping[str, Any], show: _Text) -> None:
+    """Show one answer; Ctrl-C stops the answer and not the program.
+
+    Raises:
+        Cancelled: the answer was stopped.
+        KylinError: the stream's error.
+    """
+    loop = asyncio.get_running_loop()
+    answer = await session.generate(question, **options)
+    cancels: set[asyncio.Task[None]] = set()
+    loop.add_signal_handler(signal.SIGINT, lambda: cancels.add(loop.create_task(answer.cancel())))
+    try:
+        failure = await _show(answer, show)
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+        await asyncio.gather(*cancels, return_exceptions=True)
+    if failure is not None:
+        raise failure
+
+
+async def _show(answer: Answer, show: _Text) -> KylinError | None:
+    failure: KylinError | None = None
+    async for frame in answer:
+        show.frame(frame)
+        if frame["type"] == "error":
+            failure = of_code(str(frame.get("code")), str(frame.get("message")))
+        elif frame["type"] == "end" and frame.get("reason") == "cancelled":
+            failure = Cancelled()
+    return failure
+
+
+class _Text:
+    """Frames for people: the answer on stdout, what is about it on stderr."""
+
+    def __init__(self, stats: bool) -> None:
+        self._stats = stats
+        self._status = Console(stderr=True)
+        self._loading = False
+
+    def frame(self, frame: Frame) -> None:
+        """Show one frame."""
+        match frame["type"]:
+            case "text":
+                self._clear_loading()
+                sys.stdout.write(output.printable(str(frame["text"])))
+                sys.stdout.flush()
+            case "notice" if frame.get("code") == "loading" and self._status.is_terminal:
+                self._loading = True
+                share = round(100 * float(frame.get("fraction", 0)))
+                sys.stderr.write("\r" + _("Loading the model… {share} %").format(share=share))
+                sys.stderr.flush()
+            case "usage" if self._stats:
+                print()
+                output.notice(_usage(frame))
+            case "end":
+                self._clear_loading()
+                print(flush=True)
+                if frame.get("reason") == "length":
+                    output.notice(_("(The answer reached max_tokens.)"))
+
+    def _clear_loading(self) -> None:
+        if self._loading:
+            self._loading = False
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+class _Json(_Text):
+    """Frames for programs, as they come."""
+
+    def __init__(self) -> None:
+        super().__init__(stats=False)
+
+    def frame(self, frame: Frame) -> None:
+        output.print_json(frame)
+
+
+def _usage(frame: Frame) -> str:
+    return _(
+        "{prompt_tokens} prompt tokens ({cached_tokens} cached), {completion_tokens} tokens; "
+        "first after {first_token_s:.2f} s, {decode_tokens_per_s:.1f} tokens/s"
+    ).format(**frame)

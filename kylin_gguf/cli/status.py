@@ -1,0 +1,68 @@
+"""``status``: does the service run, and what does it hold?"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import typer
+
+from kylin_gguf import config
+from kylin_gguf.bus.client import Client
+from kylin_gguf.cli import output
+from kylin_gguf.cli.errors import EXIT_CODES
+from kylin_gguf.cli.models import AsJson
+from kylin_gguf.errors import ServiceUnavailable
+from kylin_gguf.translation import translate as _
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command(
+        "status",
+        help=_("Show whether the service runs, and the models it has loaded. Starts nothing.")
+        + "\n\n"
+        + _("Ends with status 81 when the service does not run."),
+    )(status)
+
+
+def status(as_json: AsJson = False) -> None:
+    """Command ``status``."""
+    found = asyncio.run(_properties())
+    if as_json:
+        output.print_json({"running": found is not None, **(found or {})})
+    elif found is None:
+        print(_("The service is not running. It starts by itself when it is needed."))
+    else:
+        _print(found)
+    if found is None:
+        raise typer.Exit(EXIT_CODES[ServiceUnavailable])
+
+
+async def _properties() -> dict[str, Any] | None:
+    try:
+        client = await Client.connect(config.load(), start=False)
+    except ServiceUnavailable:
+        return None
+    async with client:
+        return await client.properties()
+
+
+def _print(found: dict[str, Any]) -> None:
+    output.print_fields(
+        {
+            _("Service"): f"{_('running')}, {found['Version']}",
+            _("Default model"): found["DefaultModel"] or "—",
+        }
+    )
+    for model in found.get("LoadedModels", ()):
+        placement = model["placement"]
+        print(
+            _("{name}: {memory}, loaded in {seconds:.1f} s, process {pid}, context {context}").format(
+                name=model["name"],
+                memory=output.size(model["memory"]),
+                seconds=model["load_s"],
+                pid=model["pid"],
+                context=placement["context_length"],
+            )
+        )
