@@ -73,11 +73,16 @@ def download(request: Download, progress: ProgressCallback, cancelled: CancelChe
 def reason(error: Exception) -> str:
     """Return in a few words why an HTTP request failed."""
     if isinstance(error, httpx2.HTTPStatusError):
-        return f"the server answered {error.response.status_code} {error.response.reason_phrase}".rstrip()
+        return refusal(error.response)
     if isinstance(error, httpx2.TimeoutException):
         return "no answer in time"
     text = " ".join(str(error).split())[:_REASON_LENGTH] or type(error).__name__
     return f"cannot be reached: {text}" if isinstance(error, httpx2.ConnectError) else text
+
+
+def refusal(response: httpx2.Response) -> str:
+    """Return in a few words that the server refused."""
+    return f"the server answered {response.status_code} {response.reason_phrase}".rstrip()
 
 
 class _RequireHttps:

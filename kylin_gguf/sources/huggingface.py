@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import httpx2
-from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -30,6 +30,9 @@ from kylin_gguf.records import ProgressCallback
 from kylin_gguf.sources import http
 from kylin_gguf.sources.base import CancelCheck, Fetched, Wanted, check
 from kylin_gguf.sources.local import copy
+
+# A desktop's model manager reports nothing about its user; this also spares a request to a dead network.
+constants.HF_HUB_DISABLE_TELEMETRY = True
 
 # Subclasses before their bases: the first that fits gives the reason.
 _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
@@ -86,4 +89,6 @@ def _reasons(source: HuggingFaceSource) -> Iterator[None]:
         for kind, reason in _REASONS:
             if isinstance(error, kind):
                 raise SourceFailed(source.label, reason) from error
+        if isinstance(error, HfHubHTTPError):
+            raise SourceFailed(source.label, http.refusal(error.response)) from error
         raise SourceFailed(source.label, http.reason(error)) from error

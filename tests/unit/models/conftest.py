@@ -63,6 +63,8 @@ class FileServer:
     files: dict[str, bytes] = field(default_factory=dict)
     redirects: dict[str, str] = field(default_factory=dict)
     statuses: dict[str, int] = field(default_factory=dict)
+    refusals: dict[str, str] = field(default_factory=dict)
+    """Hugging Face's X-Error-Code for a path with a status."""
     headers: dict[str, str] = field(default_factory=dict)
     etag: str = '"one"'
     ranges: bool = True
@@ -81,6 +83,8 @@ class FileServer:
         status = self.statuses.get(path, 200 if path in self.files else 404)
         if status != 200:
             handler.send_response(status)
+            if code := self.refusals.get(path):
+                handler.send_header("X-Error-Code", code)
             return self._end(handler)
         body, start = self.files[path], 0
         asked = sent.get("Range", "")
@@ -129,7 +133,7 @@ def file_server() -> Iterator[FileServer]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     behaviour.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield behaviour
     server.shutdown()
