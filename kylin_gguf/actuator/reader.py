@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
-
+from kylin_gguf.actuator import plain_yaml
 from kylin_gguf.actuator.catalogue import (
     DOWN,
     LANGUAGES,
@@ -36,7 +35,6 @@ MAX_VALUES = 64
 MAX_PHRASES = 2000
 MAX_TEXT = 200
 MAX_NUMBER = 1_000_000
-_MAX_DEPTH = 16
 _RISKS: Mapping[str, Risk] = {"safe": "safe", "confirm": "confirm"}
 
 _ID = re.compile(r"[a-z][a-z0-9-]*(\.[a-z0-9][a-z0-9-]*){0,3}")
@@ -51,6 +49,7 @@ _ACTIONS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
     "launch": (frozenset({"program"}), frozenset({"args"})),
     "settings-page": (frozenset({"page"}), frozenset()),
 }
+_CHOICES: Mapping[str, tuple[str, ...]] = {"bus": ("session", "system"), "op": ("get", "set")}
 # The words that switch anything on and off, so that no catalogue has to repeat them.
 _SWITCH_SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "on": ("打开", "开启", "启用", "开", "恢复", "on", "enable", "activate", "start"),
@@ -78,45 +77,11 @@ def parse(text: str, name: str) -> CommandCatalogue:
     """Read a catalogue from YAML ``text``; ``name`` is what errors call it. Raises CommandsInvalid."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         raise CommandsInvalid(name, "file", f"larger than {MAX_BYTES} bytes")
-    return _Reader(name).catalogue(_plain_yaml(text, name))
-
-
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # base chosen at run time
-    """YAML without YAML 1.1's booleans: ``on`` and ``off`` are the names of values here."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:null")]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|false"), "tf")
-
-
-def _unique_mapping(loader: Any, node: yaml.MappingNode) -> dict[Any, Any]:
-    mapping: dict[Any, Any] = {}
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, str | int) or key in mapping:
-            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is repeated or not text", key_node.start_mark)
-        mapping[key] = loader.construct_object(value_node, deep=True)
-    return mapping
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _unique_mapping)
-
-
-def _plain_yaml(text: str, name: str) -> Any:
-    """Parse YAML that has no aliases, which can grow without bound, and no deep nesting, which can crash."""
-    depth = 0
     try:
-        for event in yaml.parse(text, Loader=_Loader):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if isinstance(event, yaml.AliasEvent) or depth > _MAX_DEPTH:
-                where = f"line {event.start_mark.line + 1}"
-                raise CommandsInvalid(name, where, "aliases and deep nesting are not allowed")
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 -- a subclass of SafeLoader
-    except (yaml.YAMLError, ValueError) as error:
-        raise CommandsInvalid(name, "file", " ".join(str(error).split())[:300]) from error
+        tree = plain_yaml.parse(text)
+    except plain_yaml.Unreadable as error:
+        raise CommandsInvalid(name, "file", str(error)) from error
+    return _Reader(name).catalogue(tree)
 
 
 class _Reader:
@@ -139,6 +104,12 @@ class _Reader:
         for key in required:
             if key not in value:
                 self._fail(where, f"'{key}' is missing")
+        return value
+
+    def _choice(self, value: Any, where: str, choices: Iterable[str]) -> str:
+        known = tuple(choices)
+        if not isinstance(value, str) or value not in known:
+            self._fail(where, f"expected {' or '.join(known)}")
         return value
 
     def _list(self, value: Any, where: str, limit: int) -> list[Any]:
@@ -209,9 +180,7 @@ class _Reader:
         examples += self._numbered(self._examples(entry.get("examples", {}), f"{where}.examples", command_id), arguments)
         if not examples:
             self._fail(where, "a command needs examples, of its own or in the values of its arguments")
-        risk = entry.get("risk", "safe")
-        if risk not in _RISKS:
-            self._fail(f"{where}.risk", f"expected {' or '.join(_RISKS)}")
+        risk = _RISKS[self._choice(entry.get("risk", "safe"), f"{where}.risk", _RISKS)]
         kylin_name, kylin_value = self._kylin(entry, where, arguments)
         command = Command(
             command_id,
@@ -219,7 +188,7 @@ class _Reader:
             arguments,
             tuple(examples),
             self._effect(entry.get("effect"), f"{where}.effect", [a.name for a in arguments]),
-            _RISKS[risk],
+            risk,
             kylin_name,
             kylin_value,
         )
@@ -266,9 +235,7 @@ class _Reader:
         for name, entry in entries.items():
             here = f"{where}.{name}"
             self._text(name, here, _WORD)
-            kind = self._mapping(entry, here, None, ("type",))["type"]
-            if kind not in kinds:
-                self._fail(f"{here}.type", f"expected {', '.join(kinds)}")
+            kind = self._choice(self._mapping(entry, here, None, ("type",))["type"], f"{here}.type", kinds)
             argument, found = kinds[kind](name, entry, here, command)
             arguments.append(argument)
             examples += found
@@ -329,9 +296,7 @@ class _Reader:
         return tuple(self._action(step, f"{where}[{i}]", arguments) for i, step in enumerate(steps))
 
     def _action(self, value: Any, where: str, arguments: Sequence[str]) -> Action:
-        kind = self._mapping(value, where, None, ("kind",))["kind"]
-        if kind not in _ACTIONS:
-            self._fail(f"{where}.kind", f"expected {', '.join(_ACTIONS)}")
+        kind = self._choice(self._mapping(value, where, None, ("kind",))["kind"], f"{where}.kind", _ACTIONS)
         required, optional = _ACTIONS[kind]
         action = self._mapping(value, where, {"kind"} | required | optional, required)
         for key, given in action.items():
@@ -342,10 +307,9 @@ class _Reader:
                 self._slots(self._text(given, f"{where}.{key}"), f"{where}.{key}", arguments)
         if kind == "launch":
             self._text(action["program"], f"{where}.program", _PROGRAM)
-        allowed = {"bus": ("session", "system"), "op": ("get", "set")}
-        for key, choices in allowed.items():
-            if key in action and action[key] not in choices:
-                self._fail(f"{where}.{key}", f"expected {' or '.join(choices)}")
+        for key, choices in _CHOICES.items():
+            if key in action:
+                self._choice(action[key], f"{where}.{key}", choices)
         if action.get("op") == "set" and "value" not in action:
             self._fail(where, "'value' is missing")
         return action
