@@ -145,5 +145,7 @@ class Catalogue:
 
 def notice(entry: ModelEntry, environ: Mapping[str, str] = os.environ) -> str:
     """Return what a user should know before using ``entry``, in Chinese or English by the locale."""
-    locale = next((environ[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if environ.get(name)), "")
+    # gettext's order, so that the notice comes in the language of the messages around it.
+    variables = ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
+    locale = next((environ[name] for name in variables if environ.get(name)), "")
     return entry.note["zh" if locale.startswith("zh") else "en"]

@@ -119,7 +119,7 @@ class _Pull:
             return False
         if not self._entry.sha256:
             return True
-        if model.size != self._entry.size:
+        if self._entry.size and model.size != self._entry.size:
             return False
         manifest = Manifest.read(model.path)
         return (manifest.sha256 if manifest else self._hash(model.path)) == self._entry.sha256

@@ -110,6 +110,7 @@ def test_the_locale_decides_the_language_of_the_notice(tmp_path: Path) -> None:
     model = load(tmp_path, document()).models[0]
     assert catalogue.notice(model, {}) == "Tiny."
     assert catalogue.notice(model, {"LANG": "de_DE", "LC_ALL": "zh_CN"}) == "很小。"
+    assert catalogue.notice(model, {"LANGUAGE": "zh_CN:en", "LC_ALL": "en_GB"}) == "很小。"
     assert catalogue.notice(model, {"LC_ALL": "", "LC_MESSAGES": "zh_TW", "LANG": "en"}) == "很小。"
 
 

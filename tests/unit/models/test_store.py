@@ -317,6 +317,16 @@ def test_the_systems_copy_is_enough(world: World, monkeypatch: pytest.MonkeyPatc
     assert world.store().pull("one").path == world.system / target.name
 
 
+def test_a_pinned_file_of_unpublished_size_is_recognised(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.add("one", "disc.gguf", size=None)
+    world.medium("disc.gguf", "one")
+    first = world.store().pull("one")
+    monkeypatch.setattr(sources, "fetch", no_fetch)
+    assert world.store().pull("one") == first
+
+
 def test_a_file_put_there_by_hand_is_hashed_once_it_is_asked_for(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
