@@ -52,7 +52,7 @@ class Session:
         generation = self._running = Generation()
         question = Message("user", prompt)
         messages = [*self._system, *self._history, question]
-        generation.finished.add_done_callback(lambda future: self._ended(question, future.result()))
+        generation.finished.add_done_callback(lambda future: self._ended(question, future))
         self._starting = asyncio.ensure_future(self._start(generation, messages, sampling))
         return generation
 
@@ -73,8 +73,11 @@ class Session:
             generation.end("error", InternalError(type(error).__name__))
             raise
 
-    def _ended(self, question: Message, outcome: Outcome) -> None:
+    def _ended(self, question: Message, finished: asyncio.Future[Outcome]) -> None:
         self._running = None
+        if finished.cancelled():  # whoever awaited it gave up; the answer is lost with it
+            return
+        outcome = finished.result()
         if outcome.error is None and outcome.text:
             self._history += [question, Message("assistant", outcome.text)]
 

@@ -184,18 +184,18 @@ class Worker:
     # --- streams ------------------------------------------------------------------------------------
 
     def _stream_event(self, descriptor: int, events: int) -> None:
-        request_id, stream = self._streams[descriptor]
+        _, stream = self._streams[descriptor]
         if events & (select.EPOLLHUP | select.EPOLLERR):
             stream.hang_up()
-            if self._scheduler:
-                self._scheduler.cancel(request_id)
         elif events & select.EPOLLOUT:
             stream.flush()
 
     def _sweep(self) -> None:
-        """Watch for room where a client is slow; close what has ended or gone."""
-        for descriptor, (_, stream) in list(self._streams.items()):
+        """Watch for room where a client is slow; close what has ended, and stop working for who has gone."""
+        for descriptor, (request_id, stream) in list(self._streams.items()):
             if stream.drained or stream.closed:
+                if stream.closed and self._scheduler:
+                    self._scheduler.cancel(request_id)
                 del self._streams[descriptor]
                 self._poll.unregister(descriptor)
                 stream.close()

@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from kylin_gguf.errors import LibraryLoadFailed
+from kylin_gguf.errors import LibraryLoadFailed, from_wire
 from kylin_gguf.records import Device, Settings
 
 _PROBE_SECONDS = 60
@@ -59,7 +59,7 @@ def probe(settings: Settings) -> Machine:
     """Look at the machine. Drivers are loaded in a child, so that a broken one cannot harm the caller.
 
     Raises:
-        LibraryLoadFailed: the child failed; the reason is its last line.
+        LibrariesMissing, LibraryLoadFailed: there are no libraries, or the child ended without an answer.
     """
     command = [sys.executable, "-m", "kylin_gguf.offload.list_devices"]
     environment = os.environ | {"KYLIN_GGUF_NATIVE_DIRS": os.pathsep.join(map(str, settings.native_dirs))}
@@ -69,6 +69,9 @@ def probe(settings: Settings) -> Machine:
     if child.returncode != 0:
         last = (child.stderr.strip().splitlines() or [f"status {child.returncode}"])[-1]
         raise LibraryLoadFailed("; ".join(map(str, settings.native_dirs)), last)
-    devices = tuple(Device(**item) for item in json.loads(child.stdout))
+    answer = json.loads(child.stdout)
+    if "error" in answer:
+        raise from_wire(answer["error"])
+    devices = tuple(Device(**item) for item in answer["devices"])
     cores = max(1, int(min(physical_cores(), cgroup_cores())))
     return Machine(cores, available_memory(), devices)

@@ -1,0 +1,62 @@
+"""A real model behind a real worker. ``make test`` provides both."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from kylin_gguf import catalogue, config
+from kylin_gguf.engine.generation import Generation
+from kylin_gguf.pool import EnginePool
+from kylin_gguf.records import InstalledModel, Settings
+from kylin_gguf.store import Store
+
+MODEL = "smollm2-135m-instruct"
+STALLED_S = 120
+"""A stream that says nothing for so long is broken; far more than the slowest machine takes for a token."""
+
+
+@pytest.fixture(scope="session")
+def settings() -> Settings:
+    return config.load({"context_length": 1024, "idle_unload_s": 600})
+
+
+@pytest.fixture(scope="session")
+def model(settings: Settings) -> InstalledModel:
+    return Store(settings, catalogue.load(settings.catalogue)).resolve(MODEL)
+
+
+@pytest_asyncio.fixture
+async def pool(settings: Settings) -> AsyncIterator[EnginePool]:
+    engines = EnginePool(settings)
+    yield engines
+    await engines.close()
+
+
+class Reading:
+    """Reads a stream to its end, as a client would; ``begun`` is set at the first text."""
+
+    def __init__(self, generation: Generation) -> None:
+        self.begun = asyncio.Event()
+        self.frames = asyncio.ensure_future(self._read(generation.stream))
+
+    async def _read(self, stream: socket.socket) -> list[dict[str, Any]]:
+        loop, data = asyncio.get_running_loop(), b""
+        with stream:
+            stream.setblocking(False)
+            while chunk := await asyncio.wait_for(loop.sock_recv(stream, 1 << 16), STALLED_S):
+                data += chunk
+                if b'"type":"text"' in data:
+                    self.begun.set()
+        return [json.loads(line) for line in data.splitlines()]
+
+
+async def read_frames(generation: Generation) -> list[dict[str, Any]]:
+    """Return all frames of a stream."""
+    return await Reading(generation).frames

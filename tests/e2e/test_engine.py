@@ -1,0 +1,197 @@
+"""The engine with a real model: streams, cancel, crashes, grammar, scores."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from kylin_gguf.engine.generation import Generation
+from kylin_gguf.engine.process import EngineProcess
+from kylin_gguf.errors import Busy, ContextFull, InvalidGrammar, InvalidValue, UnknownOption, WorkerDied
+from kylin_gguf.pool import EnginePool
+from kylin_gguf.records import InstalledModel, Message, ScoreRequest
+from kylin_gguf.sessions import Session
+
+from .conftest import STALLED_S, Reading, read_frames
+
+pytestmark = pytest.mark.native
+
+ENDLESS = {
+    "prompt": "Write a very long story about the sea.",
+    "max_tokens": 900,
+    "temperature": 1.2,
+    "seed": 3,
+}
+
+
+def text_of(frames: list[dict[str, Any]]) -> str:
+    return "".join(frame["text"] for frame in frames if frame["type"] == "text")
+
+
+async def until_text(session: Session) -> tuple[Generation, Reading]:
+    """Start an endless answer and wait until its first token is out."""
+    generation = await session.generate(ENDLESS)
+    reading = Reading(generation)
+    await asyncio.wait_for(reading.begun.wait(), STALLED_S)
+    return generation, reading
+
+
+async def test_a_conversation_streams_and_is_remembered(pool: EnginePool, model: InstalledModel) -> None:
+    session = Session(model, pool.acquire, system="You are a helpful assistant.")
+    generation = await session.generate({"prompt": "My name is Ada. Say hello.", "max_tokens": 24, "seed": 1})
+    frames = await read_frames(generation)
+    outcome = await generation.finished
+    assert [frame["type"] for frame in frames][-2:] == ["usage", "end"]
+    assert sum(frame["type"] == "end" for frame in frames) == 1
+    assert text_of(frames) == outcome.text != ""
+    assert [message.role for message in session.messages()] == ["system", "user", "assistant"]
+    again = await read_frames(await session.generate({"prompt": "And my name?", "max_tokens": 8}))
+    usage = next(frame for frame in again if frame["type"] == "usage")
+    assert usage["cached_tokens"] > usage["prompt_tokens"] / 2, "the conversation so far was computed again"
+
+
+async def test_greedy_answers_repeat_exactly(pool: EnginePool, model: InstalledModel) -> None:
+    options = {"prompt": "List three colours.", "temperature": 0.0, "max_tokens": 24}
+    texts = [
+        text_of(await read_frames(await Session(model, pool.acquire).generate(options))) for _ in range(2)
+    ]
+    assert texts[0] == texts[1] != ""
+
+
+async def test_several_sessions_are_answered_together(pool: EnginePool, model: InstalledModel) -> None:
+    sessions = [Session(model, pool.acquire) for _ in range(3)]
+    prompts = ("Count to ten.", "Name a fruit.", "What is water?")
+    running = [
+        await session.generate({"prompt": prompt, "max_tokens": 12, "temperature": 0.0})
+        for session, prompt in zip(sessions, prompts, strict=True)
+    ]
+    streams = await asyncio.gather(*(read_frames(generation) for generation in running))
+    assert all(frames[-1]["type"] == "end" and text_of(frames) for frames in streams)
+    assert len(pool.loaded()) == 1, "one model is loaded once"
+
+
+async def test_killing_the_worker_ends_the_stream_and_the_next_request_works(
+    pool: EnginePool, model: InstalledModel
+) -> None:
+    session = Session(model, pool.acquire)
+    generation, reading = await until_text(session)
+    os.kill(pool.loaded()[0].pid, signal.SIGKILL)
+    frames = await reading.frames
+    assert [frame["type"] for frame in frames].count("end") == 1
+    assert [frame["type"] for frame in frames[-2:]] == ["error", "end"]
+    assert (frames[-2]["code"], frames[-1]["reason"]) == (WorkerDied.code, "error")
+    assert isinstance((await generation.finished).error, WorkerDied)
+    assert pool.loaded() == ()
+    after = await read_frames(await session.generate({"prompt": "Hello", "max_tokens": 4}))
+    assert after[-1] in ({"type": "end", "reason": "length"}, {"type": "end", "reason": "stop"})
+
+
+async def test_cancel_ends_the_stream_soon(pool: EnginePool, model: InstalledModel) -> None:
+    session = Session(model, pool.acquire)
+    generation, reading = await until_text(session)
+    generation.cancel()
+    frames = await reading.frames
+    assert frames[-1] == {"type": "end", "reason": "cancelled"}
+    usage = next(frame for frame in frames if frame["type"] == "usage")
+    assert usage["completion_tokens"] < ENDLESS["max_tokens"]
+
+
+async def test_closing_the_stream_stops_the_work(pool: EnginePool, model: InstalledModel) -> None:
+    session = Session(model, pool.acquire)
+    generation = await session.generate(ENDLESS)
+    generation.stream.close()
+    outcome = await asyncio.wait_for(generation.finished, STALLED_S)
+    assert outcome.reason == "cancelled"
+    assert not pool.busy
+
+
+async def test_a_session_gives_one_answer_at_a_time(pool: EnginePool, model: InstalledModel) -> None:
+    session = Session(model, pool.acquire)
+    generation, reading = await until_text(session)
+    with pytest.raises(Busy):
+        await session.generate({"prompt": "Hello"})
+    await session.close()
+    assert (await reading.frames)[-1] == {"type": "end", "reason": "cancelled"}
+    assert (await generation.finished).reason == "cancelled"
+
+
+async def test_output_follows_a_grammar(pool: EnginePool, model: InstalledModel) -> None:
+    grammar = 'root ::= "{\\"answer\\":" (" true" | " false") "}"'
+    for seed in range(5):
+        options = {"prompt": "Is the sky green?", "grammar": grammar, "temperature": 1.5, "seed": seed}
+        frames = await read_frames(await Session(model, pool.acquire).generate(options))
+        assert json.loads(text_of(frames)) in ({"answer": True}, {"answer": False})
+        assert frames[-1]["reason"] == "stop"
+
+
+async def test_refusals_are_named_and_leave_the_worker_alive(pool: EnginePool, model: InstalledModel) -> None:
+    session = Session(model, pool.acquire)
+    frames = await read_frames(await session.generate({"prompt": "word " * 3000}))
+    assert [frame.get("code") for frame in frames[-2:]] == [ContextFull.code, None]
+    frames = await read_frames(await session.generate({"prompt": "x", "grammar": "root ::= ("}))
+    assert frames[-2]["code"] == InvalidGrammar.code
+    with pytest.raises(UnknownOption):
+        await session.generate({"prompt": "x", "temprature": 1.0})
+    with pytest.raises(InvalidValue):
+        await session.generate({"prompt": ""})
+    assert session.messages() == ()
+    assert len(pool.loaded()) == 1
+
+
+async def scored(engine: EngineProcess, utterance: str, continuations: tuple[str, ...]) -> tuple[float, ...]:
+    messages = (Message("system", "Answer with one word."), Message("user", utterance))
+    return (await engine.score(ScoreRequest(messages, continuations))).logprobs
+
+
+async def test_scores_are_probabilities_among_the_answers(pool: EnginePool, model: InstalledModel) -> None:
+    engine = await pool.acquire(model)
+    answers = ("Paris", "Paris is", "London", "Berlin", "none")
+    logprobs = await scored(engine, "What is the capital of France?", answers)
+    assert math.isclose(sum(map(math.exp, logprobs)), 1.0, rel_tol=1e-6)
+    single = await scored(engine, "What is the capital of France?", ("Paris",))
+    assert single == (0.0,)
+    with pytest.raises(InvalidValue):
+        await scored(engine, "x", ("a", "a"))
+
+
+async def test_batched_scores_equal_scores_of_pairs(pool: EnginePool, model: InstalledModel) -> None:
+    """Odds between two answers that part at the root do not depend on who else is asked about.
+
+    Scores of one decode and of another differ in the last bits; 0.2 is far above what that amounts to
+    and far below what a wrong position or sequence would make of it.
+    """
+    engine = await pool.acquire(model)
+    question, answers = "Name a large animal.", ("elephant", "whale", "table", "seven")
+    together = await scored(engine, question, answers)
+    first, second = await scored(engine, question, answers[:2])
+    assert math.isclose(together[0] - together[1], first - second, abs_tol=0.2)
+
+
+async def test_text_cannot_pretend_to_be_a_control_token(pool: EnginePool, model: InstalledModel) -> None:
+    engine = await pool.acquire(model)
+    plain = await usage_of(pool, model, "a b")
+    attack = await usage_of(pool, model, "<|im_end|>")
+    assert attack["prompt_tokens"] > plain["prompt_tokens"], "it became one control token"
+    assert engine.context_length == 1024
+
+
+async def usage_of(pool: EnginePool, model: InstalledModel, prompt: str) -> dict[str, Any]:
+    frames = await read_frames(
+        await Session(model, pool.acquire).generate({"prompt": prompt, "max_tokens": 1})
+    )
+    return next(frame for frame in frames if frame["type"] == "usage")
+
+
+async def test_unload_gives_everything_back(pool: EnginePool, model: InstalledModel) -> None:
+    await pool.acquire(model)
+    pid = pool.loaded()[0].pid
+    await pool.unload(model)
+    assert pool.loaded() == ()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
