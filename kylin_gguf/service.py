@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from kylin_gguf import actuator
+from kylin_gguf.actuator.catalogue import Command, CommandCatalogue
 from kylin_gguf.actuator.interpret import Interpreter
-from kylin_gguf.actuator.reader import load_all
+from kylin_gguf.actuator.reader import load
 from kylin_gguf.catalogue import Catalogue
 from kylin_gguf.errors import InvalidValue, ModelNotInstalled, UnknownOption
 from kylin_gguf.jobs import Job, run_async, run_in_thread
@@ -18,6 +20,8 @@ from kylin_gguf.pool import EnginePool
 from kylin_gguf.records import InstalledModel, LoadedModel, ProgressCallback, ScoreRequest, Scores, Settings
 from kylin_gguf.sessions import Session
 from kylin_gguf.store import Store
+
+SHIPPED_COMMANDS = Path(actuator.__file__).parent / "commands" / "openkylin.yaml"
 
 _SESSION_OPTIONS = ("model", "system")
 _INTERPRET_OPTIONS = ("model",)
@@ -31,7 +35,7 @@ class Service:
         self._pool = EnginePool(settings)
         self._pool.on_change = lambda: self.on_change("LoadedModels")
         self._jobs: set[Job[Any]] = set()
-        self._interpreter = Interpreter(load_all(settings.commands_dirs))
+        self._interpreter = Interpreter(_command_catalogue(settings.commands_dirs))
         self.on_change: Callable[[str], None] = lambda _: None
         """Called with ``LoadedModels`` or ``DefaultModel`` when that has changed."""
 
@@ -138,7 +142,7 @@ class Service:
 
     def commands(self) -> list[dict[str, Any]]:
         """Return the command catalogue, as JSON objects."""
-        return [command.to_json() for command in self._interpreter.catalogue.commands]
+        return [_command(command) for command in self._interpreter.catalogue.commands]
 
     # --- life ---------------------------------------------------------------------------------------
 
@@ -161,6 +165,28 @@ def _listing(name: str, model: InstalledModel | None, loaded: set[Path], default
         "default": name == default,
         "path": str(model.path) if model else "",
         "size": model.size if model else 0,
+    }
+
+
+def _command_catalogue(directories: Iterable[Path]) -> CommandCatalogue:
+    """Return the shipped commands and those that packages have put into ``directories``, as one catalogue."""
+    catalogue = load(SHIPPED_COMMANDS)
+    for directory in directories:
+        for path in sorted(directory.glob("*.yaml")):
+            catalogue = catalogue.merge(load(path))
+    return catalogue
+
+
+def _command(command: Command) -> dict[str, Any]:
+    arguments = [
+        {"name": argument.name, "accepts": argument.signature().partition("=")[2]}
+        for argument in command.arguments
+    ]
+    return {
+        "id": command.id,
+        "description": dict(command.description),
+        "arguments": arguments,
+        "confirm": command.risk == "confirm",
     }
 
 
