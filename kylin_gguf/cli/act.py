@@ -28,9 +28,7 @@ def register(app: typer.Typer) -> None:
         "act",
         help=_("Find the desktop command that an utterance asks for. Nothing is carried out.")
         + "\n\n"
-        + _(
-            'Examples: kylin-gguf act --json "把音量调到百分之四十" — kylin-gguf act --batch said.jsonl --json'
-        ),
+        + _('Examples: kylin-gguf act --json "把音量调到百分之四十" — kylin-gguf act --batch said.jsonl'),
     )(act)
 
 

@@ -44,20 +44,27 @@ def _globals(
     )
 
 
-def _convert_is_missing(_context: typer.Context) -> None:
-    raise ConverterMissing
-
-
-def _add_plugin(app: typer.Typer, plugin: EntryPoint) -> bool:
-    """Let ``plugin`` register its commands; return whether it could be loaded."""
+def _add_plugin(app: typer.Typer, plugin: EntryPoint) -> None:
+    """Let ``plugin`` register its commands; one that cannot be imported becomes a command that says so."""
     try:
         plugin.load()(app)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         # The runtime's package names the converter's entry point also where only the runtime is installed.
-        if error.name != plugin.module.split(".")[0]:
-            raise
-        return False
-    return True
+        absent = isinstance(error, ModuleNotFoundError) and error.name == plugin.module.split(".")[0]
+        if absent and plugin.name == CONVERT:
+            _add_failure(app, CONVERT, ConverterMissing())
+        else:
+            _add_failure(app, plugin.name, InternalError(detail=f"{plugin.value}: {error}"))
+
+
+def _add_failure(app: typer.Typer, name: str, failure: KylinError) -> None:
+    def fail(_context: typer.Context) -> None:
+        raise failure
+
+    anything = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+    app.command(name, help=_("Not available: {reason}").format(reason=failure), context_settings=anything)(
+        fail
+    )
 
 
 def build(arguments: list[str]) -> typer.Typer:
@@ -80,17 +87,10 @@ def build(arguments: list[str]) -> typer.Typer:
     if next((a for a in arguments if not a.startswith("-")), None) in builtin:
         return app
     plugins = {plugin.name: plugin for plugin in entry_points(group=PLUGIN_GROUP)}
-    added = {name for name in sorted(plugins) if _add_plugin(app, plugins[name])}
-    if CONVERT not in added:
-        app.command(
-            CONVERT,
-            help=_("Convert a model to a small GGUF (not installed: package kylin-gguf-convert)."),
-            context_settings={
-                "allow_extra_args": True,
-                "ignore_unknown_options": True,
-                "help_option_names": [],
-            },
-        )(_convert_is_missing)
+    for name in sorted(plugins):
+        _add_plugin(app, plugins[name])
+    if CONVERT not in plugins:
+        _add_failure(app, CONVERT, ConverterMissing())
     return app
 
 

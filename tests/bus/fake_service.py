@@ -75,7 +75,7 @@ class FakeSession:
 
     async def generate(self, options: Mapping[str, Any]) -> FakeGeneration:
         rest = dict(options)
-        prompt = rest.pop("prompt")
+        prompt = rest.pop("prompt", "")
         SamplingOptions.from_options(rest)
         self._messages.append(Message("user", prompt))
         self.generations.append(FakeGeneration(prompt))
