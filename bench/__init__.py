@@ -1,0 +1,1 @@
+"""What is measured, compared and shown; nothing here is installed."""
