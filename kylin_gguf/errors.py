@@ -54,6 +54,14 @@ class KylinError(Exception):
     def __str__(self) -> str:
         return self.message()
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.message()!r})"
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        # Otherwise @dataclass makes one that reads the fields, which a relayed error does not have.
+        type.__setattr__(cls, "__repr__", KylinError.__repr__)
+
     def to_wire(self) -> dict[str, Any]:
         """Return the JSON object that ``from_wire`` turns back into this error."""
         return {"code": self.code, "fields": self.fields()}

@@ -90,6 +90,7 @@ def test_errors_survive_the_bus(cls: type[errors.KylinError]) -> None:
     back = bus_errors.from_bus(name, text)
     assert type(back) is cls
     assert back.message() == "what happened"
+    assert "what happened" in repr(back)
 
 
 def test_foreign_errors_become_ours() -> None:

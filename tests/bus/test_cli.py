@@ -1,0 +1,165 @@
+"""The commands that talk to the service, run as processes against a service without a model."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from kylin_gguf.bus.server import Server
+from tests.bus.fake_service import FakeService
+
+Run = Callable[..., Awaitable[tuple[int, str, str]]]
+
+
+@pytest.fixture
+def environment(server: Server, bus_address: str, tmp_path: Path) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    return kept | {"DBUS_SESSION_BUS_ADDRESS": bus_address, "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"}
+
+
+@pytest.fixture
+def run(environment: dict[str, str]) -> Run:
+    """A function that runs the program and returns its status, output and complaints."""
+
+    async def run(*arguments: str, text: str = "") -> tuple[int, str, str]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "kylin_gguf", *arguments),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment,
+        )
+        output, complaints = await process.communicate(text.encode())
+        return process.returncode or 0, output.decode(), complaints.decode()
+
+    return run
+
+
+async def test_one_question(run: Run) -> None:
+    assert await run("chat", "你好 world") == (0, "你好world\n", "")
+
+
+async def test_question_from_stdin_and_statistics(run: Run) -> None:
+    status, output, complaints = await run("chat", "--stats", text="from a pipe")
+    assert (status, output.strip()) == (0, "fromapipe")
+    assert "100.0 tokens/s" in complaints
+
+
+async def test_frames_for_programs(run: Run) -> None:
+    status, output, _ = await run("chat", "a b", "--json", "--temperature", "0", "--stop", "x", "--stop", "y")
+    frames = [json.loads(line) for line in output.splitlines()]
+    assert status == 0
+    assert [frame["type"] for frame in frames] == ["text", "text", "usage", "end"]
+
+
+async def test_model_cannot_steer_the_terminal(run: Run) -> None:
+    status, output, _ = await run("chat", "a\x1b[31mb\x9bc")
+    assert (status, output) == (0, "a[31mbc\n")
+
+
+async def test_bad_option_value_has_the_usage_status(run: Run) -> None:
+    status, output, complaints = await run("chat", "x", "--temperature", "99")
+    assert (status, output) == (2, "")
+    assert complaints.startswith("kylin-gguf: '99.0' is not a valid value for temperature")
+    assert len(complaints.splitlines()) == 1
+
+
+async def test_interruption_stops_a_single_answer(environment: dict[str, str], service: FakeService) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "kylin_gguf", "chat", "FOREVER"),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment,
+    )
+    assert process.stdout is not None
+    assert await process.stdout.readexactly(7) == b"FOREVER"
+    process.send_signal(signal.SIGINT)
+    _, complaints = await process.communicate()
+    assert process.returncode == 130
+    assert complaints.decode() == "kylin-gguf: Cancelled.\n"
+    assert service.sessions[0].generations[0].cancelled.is_set()
+
+
+async def test_conversation_on_a_terminal(environment: dict[str, str], service: FakeService) -> None:
+    leader, follower = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "kylin_gguf", "chat"),
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        env=environment | {"TERM": "dumb"},
+        start_new_session=True,
+    )
+    os.close(follower)
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    with os.fdopen(leader, "r+b", buffering=0) as terminal:
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), terminal)
+
+        async def expect(text: str) -> None:
+            await asyncio.wait_for(reader.readuntil(text.encode()), 30)
+
+        async def say(text: str) -> None:
+            await expect("> ")
+            os.write(leader, f"{text}\n".encode())
+
+        await say("hello there")
+        await expect("hellothere")
+        await say("FOREVER")
+        await expect("FOREVER\r\n")
+        await expect("FOREVER")
+        process.send_signal(signal.SIGINT)
+        await say("/claer")
+        await expect("did you mean /clear")
+        await say("/clear")
+        await say("again")
+        await expect("\r\nagain")
+        await say("/exit")
+        assert await asyncio.wait_for(process.wait(), 30) == 0
+    assert [message.content for message in service.sessions[0].messages()] == ["again"]
+
+
+async def test_act(run: Run) -> None:
+    status, output, _ = await run("act", "--json", "把音量调到百分之四十")
+    found = json.loads(output)
+    assert status == 0
+    assert (found["command"], found["arguments"]) == ("volume.set", {"level": 40})
+    assert found["kylin"] == {"name": "音量控制", "value": "set"}
+    status, output, _ = await run("act", "who are you?", "--json")
+    assert json.loads(output)["command"] is None
+    assert (await run("act", "louder"))[1] == "volume.set level=40  97%\n"
+
+
+async def test_act_on_a_batch_keeps_order(run: Run) -> None:
+    lines = [{"id": n, "utterance": "why?" if n % 2 else "louder"} for n in range(6)]
+    text = "\n".join(json.dumps(line) for line in lines)
+    status, output, _ = await run("act", "--batch", "-", "--json", text=text)
+    found = [json.loads(line) for line in output.splitlines()]
+    assert status == 0
+    assert [one["id"] for one in found] == list(range(6))
+    assert [one["command"] for one in found] == ["volume.set", None] * 3
+
+
+@pytest.mark.parametrize("line", ["not json", "[]", '{"id": 1}', '"text"'])
+async def test_act_refuses_a_bad_batch(run: Run, line: str) -> None:
+    status, output, complaints = await run("act", "--batch", "-", text=f"{line}\n")
+    assert (status, output) == (2, "")
+    assert "-:1" in complaints
+
+
+async def test_status(run: Run) -> None:
+    status, output, _ = await run("status", "--json")
+    found = json.loads(output)
+    assert (status, found["running"]) == (0, True)
+    assert found["LoadedModels"][0]["name"] == "echo"
+    status, output, _ = await run("status")
+    assert "echo: 1.0 MB, loaded in 0.5 s, process 42" in output
