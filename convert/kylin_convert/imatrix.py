@@ -14,7 +14,7 @@ CONTEXT = 512
 """Tokens a chunk; what upstream's own matrices are made with."""
 MAX_CHUNKS = 20
 
-_TOTAL = re.compile(r"computing over (\d+) chunks")
+_TOTAL = re.compile(r"ing (?:perplexity )?over (\d+) chunks")
 _DONE = re.compile(r"\[(\d+)\][\d.naif+-]+,")
 
 

@@ -14,7 +14,7 @@ from kylin_gguf.gguf_info import GgufInfo
 from kylin_gguf.records import ProgressCallback
 
 CONTEXT = 256
-CHUNKS = 4
+CHUNKS = 3
 
 _ESTIMATE = re.compile(r"Final estimate: PPL = (\S+)")
 _LAST_CHUNK = re.compile(r"\[\d+\]([^,\s]+),")

@@ -43,8 +43,8 @@ class Llama(Family):
         return [OutputTensor("rope_freqs.weight", factors.shape, lambda: factors)]
 
     def _llama3_factors(self) -> Array:
-        # The formula of transformers' _compute_llama3_parameters, in float32 as upstream computes it:
-        # long wavelengths are stretched by `factor`, short ones kept, those between interpolated.
+        # The formula of transformers' _compute_llama3_parameters, in float32 as upstream computes it: long
+        # wavelengths are stretched by `factor`, short ones kept, those between interpolated.
         rope, dim = self.hp.rope, self.hp.head_dim
         scaling = rope.scaling
         factor = scaling.number("factor", 8.0)
@@ -52,12 +52,14 @@ class Llama(Family):
         if low == high:
             raise self.config.fail("rope_scaling", "has equal low and high frequency factors")
         original = scaling.integer("original_max_position_embeddings")
-        exponents = np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)
-        frequencies = np.float32(1.0) / np.power(np.float32(rope.theta), exponents)
-        wavelengths = np.float32(2 * math.pi) / frequencies
-        smooth = (np.float32(original) / wavelengths - np.float32(low)) / np.float32(high - low)
-        between = np.float32(1.0) / ((np.float32(1.0) - smooth) / np.float32(factor) + smooth)
-        kept = np.where(wavelengths < original / high, np.float32(1.0), between)
+        # Two roundings are torch's: a power in double precision, and x / tensor as x * (1 / tensor).
+        one = np.float32(1.0)
+        exponents = (np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)).astype(np.float64)
+        frequencies = one / np.power(rope.theta, exponents).astype(np.float32)
+        wavelengths = np.float32(2 * math.pi) * (one / frequencies)
+        smooth = (np.float32(original) * (one / wavelengths) - np.float32(low)) / np.float32(high - low)
+        between = one / ((one - smooth) / np.float32(factor) + smooth)
+        kept = np.where(wavelengths < original / high, one, between)
         return np.where(wavelengths > original / low, np.float32(factor), kept).astype(np.float32)
 
     def vocabulary(self) -> Vocabulary:
@@ -65,12 +67,10 @@ class Llama(Family):
         vocabulary = super().vocabulary()
         path = self.checkpoint.folder / "tokenizer_config.json"
         settings = read_json(path) if path.is_file() else {}
-        overrides = {}
-        if isinstance(prefix := settings.get("add_prefix_space"), bool):
-            overrides["add_space_prefix"] = prefix
         if self.hp.vocab_size == _GRANITE_VOCAB_SIZE:
-            overrides["add_bos_token"] = False
-        return replace(vocabulary, overrides=overrides)
+            vocabulary.special.add["bos"] = False
+        prefix = settings.get("add_prefix_space")
+        return replace(vocabulary, add_space_prefix=prefix if isinstance(prefix, bool) else None)
 
     def write_parameters(self, writer: gguf.GGUFWriter, file_type: int) -> None:
         """Add the vocabulary size and rope dimension beside the shared keys."""

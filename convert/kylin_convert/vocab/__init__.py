@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import gguf
@@ -14,18 +14,21 @@ from kylin_convert.vocab.table import TokenTable
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Everything that GGUF says about a tokenizer. ``overrides`` are flags that a family forces."""
+    """Everything that GGUF says about a tokenizer.
+
+    ``add_space_prefix`` is None where the algorithm's own rule holds.
+    """
 
     table: TokenTable
     special: SpecialTokens
-    overrides: dict[str, bool] = field(default_factory=dict)
+    add_space_prefix: bool | None = None
 
     def write(self, writer: gguf.GGUFWriter) -> None:
         """Add the ``tokenizer.*`` keys."""
         self.table.write(writer)
         self.special.write(writer)
-        for name, value in self.overrides.items():
-            writer.add_bool(f"tokenizer.ggml.{name}", value)
+        if self.add_space_prefix is not None:
+            writer.add_add_space_prefix(self.add_space_prefix)
 
 
 def read_vocabulary(folder: Path, vocab_size: int) -> Vocabulary:

@@ -1,0 +1,243 @@
+"""Whole conversions with the real tools: a random checkpoint for speed, the default model for truth."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kylin_convert import manifest, pipeline, quantise
+from kylin_convert.source import open_path, open_source
+from kylin_gguf import gguf_info
+from kylin_gguf.errors import InvalidValue, NotACheckpoint, NotGguf, ToolFailed, UnknownQuantisation
+from kylin_gguf.records import InstalledModel, Progress, Settings, no_progress
+from tests import tiny_checkpoint as tiny
+
+pytestmark = pytest.mark.native
+
+COMMAND = (
+    "import typer; from kylin_convert.cli import register; a = typer.Typer(); a.callback()(lambda: None);"
+)
+
+
+@pytest.fixture
+def own(settings: Settings, tmp_path: Path) -> Settings:
+    """The settings with a cache of the test's own."""
+    return replace(settings, cache_dir=tmp_path / "cache")
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    folder = tmp_path / "tiny-llama"
+    tiny.write(folder, shards=2)
+    return folder
+
+
+class _Notes:
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.stages: list[str] = []
+
+    def progress(self, event: Progress) -> None:
+        if event.stage not in self.stages:
+            self.stages.append(event.stage)
+
+
+def _convert(
+    source: Path, output: Path, quantisation: str, settings: Settings, **how: Any
+) -> tuple[_Notes, Any]:
+    notes = _Notes()
+    request = pipeline.Request(open_path(source), output, quantisation, **how)
+    return notes, pipeline.convert(request, settings, notes.progress, notes.texts.append)
+
+
+def _listing(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _work_files(settings: Settings) -> list[str]:
+    return sorted(path.name.partition("-")[0] for path in settings.cache_dir.glob("convert/*/*"))
+
+
+def test_a_checkpoint_becomes_a_small_file_with_its_manifest(
+    own: Settings, checkpoint: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out" / "tiny.gguf"
+    output.parent.mkdir()
+    notes, made = _convert(checkpoint, output, "q4_k_m", own)
+    assert notes.stages == ["hash", "write", "imatrix", "quantise", "check source", "check output"]
+    assert _listing(output.parent) == ["tiny.gguf", "tiny.gguf.json"]
+    assert _work_files(own) == ["imatrix", "lock"]
+    info = gguf_info.read(output)
+    assert info.architecture == "llama"
+    types = {tensor.name: tensor.type_name for tensor in info.tensors}
+    assert types["blk.0.attn_q.weight"] == "Q4_K"
+    assert info.metadata["quantize.imatrix.file"] == made_matrix(own)
+    written = json.loads(manifest.path_for(output).read_text(encoding="utf-8"))
+    assert written["quantisation"] == made.quantisation == "Q4_K_M"
+    assert written["output"]["bytes"] == output.stat().st_size
+    assert written["source"]["files"].keys() >= {
+        "config.json",
+        "tokenizer.model",
+        "model-00001-of-00002.safetensors",
+    }
+    assert written["calibration"]["corpus"] == "built-in"
+    assert written["tensors"].keys() == types.keys()
+    # A model that knows nothing spreads its bets over the vocabulary, before and after.
+    assert written["perplexity"]["output"] == pytest.approx(written["perplexity"]["source"], rel=0.05)
+
+
+def made_matrix(settings: Settings) -> str:
+    (matrix,) = settings.cache_dir.glob("convert/*/imatrix-*.gguf")
+    return matrix.name
+
+
+def test_what_is_done_is_not_done_again(own: Settings, checkpoint: Path, tmp_path: Path) -> None:
+    _convert(checkpoint, tmp_path / "a.gguf", "Q4_K_M", own, keep=True)
+    notes, _ = _convert(checkpoint, tmp_path / "b.gguf", "Q5_K_M", own)
+    assert notes.stages == ["hash", "quantise", "check source", "check output"]
+    own_text = tmp_path / "own.txt"
+    own_text.write_text("the house stands on the hill. " * 200, encoding="utf-8")
+    notes, made = _convert(checkpoint, tmp_path / "c.gguf", "Q4_K_M", own, calibration=own_text)
+    assert "imatrix" in notes.stages
+    assert made.calibration["corpus"] == "own.txt"
+
+
+@pytest.mark.parametrize("quantisation", ["F16", "BF16"])
+def test_an_unquantised_output_needs_no_matrix(
+    own: Settings, checkpoint: Path, tmp_path: Path, quantisation: str
+) -> None:
+    notes, made = _convert(checkpoint, tmp_path / "out.gguf", quantisation, own)
+    assert "imatrix" not in notes.stages
+    assert made.calibration is None
+    assert set(made.output["types"]) == {"F32", quantisation}
+
+
+def test_the_default_model_is_requantised_and_its_losses_said_aloud(
+    own: Settings, model: InstalledModel, tmp_path: Path
+) -> None:
+    output = tmp_path / "small.gguf"
+    text = tmp_path / "little.txt"
+    text.write_text(
+        "The town council voted on Monday to keep the library open on Sundays. " * 90, encoding="utf-8"
+    )
+    notes, made = _convert(model.path, output, "Q4_K_M", own, calibration=text)
+    assert "Q4_1" in notes.texts[0]
+    assert "already quantised" in notes.texts[0]
+    # Rows of 576 do not divide into k-quants' blocks of 256; the user is told how much of the file that is.
+    assert made.fallbacks["share"] > 0.3
+    assert f"{made.fallbacks['share']:.0%} of the file" in notes.texts[1]
+    assert made.perplexity["output"] < 1.2 * made.perplexity["source"] < 100
+    assert {tensor.name for tensor in gguf_info.read(output).tensors} == set(made.tensors)
+
+
+def test_a_failed_run_leaves_nothing_under_the_output(
+    own: Settings, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out" / "tiny.gguf"
+    output.parent.mkdir()
+    output.write_bytes(b"the old file")
+    planned = quantise.plan
+
+    def wrong(*arguments: Any) -> quantise.QuantisePlan:
+        plan = planned(*arguments)
+        return replace(plan, types={**plan.types, "output_norm.weight": "q8_0"})
+
+    monkeypatch.setattr(quantise, "plan", wrong)
+    with pytest.raises(Exception, match=r"output_norm.weight is F32, not q8_0"):
+        _convert(checkpoint, output, "Q4_K_M", own, force=True)
+    assert _listing(output.parent) == ["tiny.gguf"]
+    assert output.read_bytes() == b"the old file"
+    assert _work_files(own) == ["imatrix", "lock", "model"]
+
+
+def test_a_killed_run_is_resumed(own: Settings, checkpoint: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out" / "tiny.gguf"
+    output.parent.mkdir()
+    with _command(own, "convert", str(checkpoint), "-o", str(output), "--json") as process:
+        for event in _events(process):
+            if event.get("stage") == "imatrix":
+                process.send_signal(signal.SIGKILL)
+                break
+    assert _listing(output.parent) == []
+    notes, _ = _convert(checkpoint, output, "Q4_K_M", own)
+    assert "write" not in notes.stages
+    assert _listing(output.parent) == ["tiny.gguf", "tiny.gguf.json"]
+
+
+def test_a_terminated_run_cleans_up(own: Settings, checkpoint: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out" / "tiny.gguf"
+    output.parent.mkdir()
+    with _command(own, "convert", str(checkpoint), "-o", str(output), "--json") as process:
+        for event in _events(process):
+            if event.get("stage") == "quantise":
+                process.terminate()
+                break
+    assert process.returncode != 0
+    assert _listing(output.parent) == []
+
+
+def _command(settings: Settings, *arguments: str) -> subprocess.Popen[str]:
+    environment = {
+        **os.environ,
+        "KYLIN_GGUF_CACHE_DIR": str(settings.cache_dir),
+        "KYLIN_GGUF_NATIVE_DIRS": os.pathsep.join(map(str, settings.native_dirs)),
+    }
+    command = [sys.executable, "-c", COMMAND + " register(a); a()", *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def _events(process: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
+    assert process.stdout is not None
+    yield from map(json.loads, process.stdout)
+
+
+def test_the_plan_is_shown_and_nothing_written(own: Settings, checkpoint: Path, tmp_path: Path) -> None:
+    output = tmp_path / "tiny.gguf"
+    with _command(own, "convert", str(checkpoint), "-o", str(output), "--dry-run", "--json") as process:
+        (plan,) = list(_events(process))
+    assert process.returncode == 0
+    assert (plan["type"], plan["steps"]) == ("plan", ["write", "imatrix", "quantise", "verify"])
+    assert not output.exists()
+    assert not own.cache_dir.exists()
+
+
+def test_bad_requests(own: Settings, checkpoint: Path, tmp_path: Path) -> None:
+    output = tmp_path / "there.gguf"
+    output.touch()
+    with pytest.raises(InvalidValue, match="--force"):
+        _convert(checkpoint, output, "Q4_K_M", own)
+    with pytest.raises(InvalidValue, match="than the source"):
+        _convert(checkpoint, checkpoint / "config.json", "Q4_K_M", own, force=True)
+    with pytest.raises(UnknownQuantisation) as caught:
+        _convert(checkpoint, tmp_path / "new.gguf", "Q4_KM", own)
+    assert "Q4_K_M" in caught.value.near
+    with pytest.raises(NotACheckpoint):
+        open_path(checkpoint / "config.json")
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(b"GGUF")
+    with pytest.raises((NotGguf, Exception), match="cut"):
+        open_path(cut)
+    assert not own.cache_dir.exists()
+
+
+def test_an_installed_model_is_a_source_by_name(settings: Settings, model: InstalledModel) -> None:
+    source = open_source(model.name, settings, no_progress)
+    assert (source.kind, source.path) == ("gguf", model.path)
+
+
+def test_a_corpus_too_short_is_the_tools_error(own: Settings, checkpoint: Path, tmp_path: Path) -> None:
+    text = tmp_path / "short.txt"
+    text.write_text("too short", encoding="utf-8")
+    with pytest.raises(ToolFailed, match="llama-imatrix"):
+        _convert(checkpoint, tmp_path / "out.gguf", "Q4_K_M", own, calibration=text)
+    shutil.rmtree(own.cache_dir)
