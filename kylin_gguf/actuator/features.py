@@ -21,12 +21,12 @@ _GRAM = 4
 # accuracy over the shipped catalogue's own examples (bench/actuator_dev.py prints it).
 WEIGHTS = {
     "concept": 2.0,
-    "pair": 1.6,
+    "pair": 2.3,
     "han1": 0.2,
     "han2": 1.0,
-    "han3": 0.8,
+    "han3": 0.6,
     "word": 1.0,
-    "words": 0.8,
+    "words": 0.6,
     "gram": 0.35,
 }
 Feature = tuple[str, str]

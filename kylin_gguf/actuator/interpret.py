@@ -28,10 +28,10 @@ MAX_UTTERANCE = 300
 CANDIDATES = 8
 ALTERNATIVES = 3
 LEXICAL_WEIGHT = 14.0
-NONE_BIAS = 0.12
+NONE_BIAS = 0.08
 MODEL_WEIGHT = 0.3
 MODEL_FLOOR = -6.0
-MIN_CONFIDENCE = 0.5
+MIN_BELIEF = 0.4
 SURE = 0.97
 
 
@@ -124,10 +124,17 @@ class Interpreter:
         decided_by: DecidedBy,
         ms: Mapping[str, float],
     ) -> Interpretation:
-        """``beliefs`` are those of ``candidates``, in order, then that of none."""
-        ranked = sorted(zip(candidates, beliefs, strict=False), key=lambda pair: -pair[1])
-        choices = [Choice(c.command, c.arguments, belief) for c, belief in ranked]
-        if not choices or choices[0].confidence < max(MIN_CONFIDENCE, beliefs[-1]):
+        """``beliefs`` are those of ``candidates``, in order, then that of none.
+
+        The values of one command stand together against the other commands and against none; which value
+        it is comes second. Otherwise a well-understood "bluetooth" would lose for want of an on or off.
+        """
+        choices = [Choice(c.command, c.arguments, b) for c, b in zip(candidates, beliefs, strict=False)]
+        together: dict[str, float] = {}
+        for choice in choices:
+            together[choice.command] = together.get(choice.command, 0.0) + choice.confidence
+        choices.sort(key=lambda choice: (-together[choice.command], choice.command, -choice.confidence))
+        if not choices or together[choices[0].command] < max(MIN_BELIEF, beliefs[-1]):
             others = tuple(choices[:ALTERNATIVES])
             return Interpretation(None, {}, None, beliefs[-1], False, others, decided_by, ms)
         best, others = choices[0], tuple(choices[1 : 1 + ALTERNATIVES])

@@ -10,9 +10,9 @@ from kylin_gguf.actuator.quantities import read
 from kylin_gguf.records import Message, ScoreRequest
 
 NONE = "none"
-# A token is about four characters of this text; the prefix has to leave room in a small model's context
-# and is computed at some hundred tokens a second on a plain CPU.
-PREFIX_CHARACTERS = 2600
+# About 500 tokens: it takes room in a small model's context, and a plain CPU computes some hundred a second
+# when the service starts or another request has displaced it.
+PREFIX_CHARACTERS = 1600
 _RULES = (
     "You translate what a computer user says, in Chinese or English, into one desktop command. "
     f'Answer "{NONE}" for small talk, questions about the world, and other devices or apps. Commands:'
@@ -22,21 +22,28 @@ _RULES = (
 def prefix(catalogue: CommandCatalogue) -> str:
     """Return the system message: the same for every utterance.
 
-    Commands are grouped by what they act on (``volume: set level=0..100|+|-, get``); when even that is too
-    long the argument lists are left out, since every request brings the candidates it needs.
+    Commands are grouped by what they act on (``volume: set level=0..100|+|-, get``). In a large catalogue
+    the arguments are left out, then the last groups: every request brings the candidates it needs.
     """
-    full = _listing(catalogue.commands, signatures=True)
-    listing = full if len(full) <= PREFIX_CHARACTERS else _listing(catalogue.commands, signatures=False)
-    return f"{_RULES}\n{listing[:PREFIX_CHARACTERS]}"
+    lines = _listing(catalogue.commands, signatures=True)
+    if _length(lines) > PREFIX_CHARACTERS:
+        lines = _listing(catalogue.commands, signatures=False)
+    while _length(lines) > PREFIX_CHARACTERS:
+        lines.pop()
+    return "\n".join((_RULES, *lines))
 
 
-def _listing(commands: Iterable[Command], *, signatures: bool) -> str:
+def _length(lines: Sequence[str]) -> int:
+    return sum(len(line) + 1 for line in lines)
+
+
+def _listing(commands: Iterable[Command], *, signatures: bool) -> list[str]:
     groups: dict[str, list[str]] = {}
     for command in commands:
         topic, _, action = command.id.partition(".")
         arguments = "".join(f" {a.signature()}" for a in command.arguments) if signatures else ""
         groups.setdefault(topic, []).append(f"{action or topic}{arguments}")
-    return "\n".join(f"{topic}: {', '.join(actions)}" for topic, actions in groups.items())
+    return [f"{topic}: {', '.join(actions)}" for topic, actions in groups.items()]
 
 
 def _answer(example: Example, catalogue: CommandCatalogue) -> str | None:

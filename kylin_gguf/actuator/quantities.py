@@ -121,7 +121,7 @@ _VALUE_DUE = re.compile(r"(?:\b(?:to|at|on|is|be|level|value|set)|=|[到至成�
 _PERCENT_NEXT = re.compile(r" ?(?:%|percent\b|per cent\b)")
 
 _DELTA_BEFORE = re.compile(
-    r"(?:\bby|调?[大高亮快小低暗慢轻]|增加|减少|降低|提高|提升|减小|增大|加大|升高|减|加|降|升"
+    r"(?:\bby|(?<!大)[大高亮快小低暗慢轻]|增加|减少|降低|提高|提升|减小|增大|加大|升高|减|加|降|升"
     r"|\b(?:up|down|higher|lower|louder|brighter|increase|decrease)(?: it)?) ?$"
 )
 
