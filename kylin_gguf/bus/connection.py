@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 10.0
 DAEMON_TIMEOUT_S = 25.0
+CLOSE_TIMEOUT_S = 5.0
 MAX_QUEUED = 4096
 """Outgoing messages that may wait for the daemon. Only a daemon that has hung lets it come to that."""
 MAX_TRACKED = 64
@@ -97,7 +98,7 @@ class Connection:
         """Send what is queued, then disconnect. Closing twice is harmless."""
         if not self.lost.done():
             if self._queue:
-                await asyncio.shield(self._queue[-1][1])  # done on loss, too
+                await asyncio.wait([self._queue[-1][1]], timeout=CLOSE_TIMEOUT_S)  # done on loss, too
             self._closing = True
             self._bus.disconnect()
             await self.lost

@@ -8,7 +8,7 @@ import re
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from kylin_gguf.errors import (
     Busy,
     FdPassingMissing,
     InvalidValue,
+    KylinError,
     PropertyReadOnly,
     UnknownObject,
     near,
@@ -81,10 +82,7 @@ class Dispatcher:
 
     async def close(self) -> None:
         """Cancel all unanswered calls and wait for their ends."""
-        tasks = [task for tasks in self._calls.values() for task in tasks]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _end({task for tasks in self._calls.values() for task in tasks})
 
     def _on_call(self, message: Message) -> None:
         self.last_call = time.monotonic()
@@ -102,35 +100,27 @@ class Dispatcher:
         if not self._calls[sender]:
             del self._calls[sender]
 
-    def _cancel(self, sender: str) -> None:
-        for task in self._calls.get(sender, ()):
-            task.cancel()
+    async def _cancel(self, sender: str) -> None:
+        await _end(self._calls.get(sender, set()))
 
     async def _answer(self, message: Message) -> None:
+        reply = Reply(())
         try:
             method, reply = await self._invoke(message)
             body = values.body(method.signature_out, reply.values)
         except Exception as error:  # every failure is an error reply; to_bus logs the defects
+            _drop(reply)
             self._fail(message, error)
             return
         if message.flags & MessageFlag.NO_REPLY_EXPECTED:
-            if reply.stream:
-                reply.refused()
-                reply.stream.close()
+            _drop(reply)
+            reply.sent()
             return
-        await self._reply(message, method.signature_out, body, reply)
-
-    async def _reply(self, message: Message, signature: str, body: list[Any], reply: Reply) -> None:
         descriptors = [reply.stream.fileno()] if reply.stream else []
-        answer = Message.new_method_return(message, signature, body, descriptors)
+        answer = Message.new_method_return(message, method.signature_out, body, descriptors)
         refused = partial(self._refused, message, reply) if reply.stream else None
-        sent = self._connection.send(answer, refused)
-        try:
-            await asyncio.shield(sent)
-        finally:
-            if reply.stream:
-                reply.stream.close()
-        reply.sent()
+        # Not awaited: a cancelled call must not close the descriptor before it was sent.
+        self._connection.send(answer, refused).add_done_callback(partial(_delivered, reply))
 
     def _refused(self, message: Message, reply: Reply) -> None:
         reply.refused()
@@ -202,7 +192,7 @@ class Dispatcher:
             raise unknown(f"interface of {published.path}", interface, list(published.interfaces))
         types = {name: kind for described in offered for name, kind in described.properties.items()}
         if member == "GetAll":
-            return [{name: await _value(published, name, kind) for name, kind in types.items()}]
+            return [await _readable(published, types)]
         wanted = str(rest[0])
         if wanted not in types:
             raise unknown(f"property of {published.path}", wanted, list(types))
@@ -230,6 +220,38 @@ def _arguments(interface: Interface, method: Method, message: Message) -> list[A
 
 async def _value(published: Published, name: str, signature: str) -> Variant:
     return values.typed(signature, await getattr(published, f"get_{snake(name)}")())
+
+
+async def _readable(published: Published, types: Mapping[str, str]) -> dict[str, Variant]:
+    """Return the properties that can be read: one that fails, fails only when it is asked for by name."""
+    found = {}
+    for name, signature in types.items():
+        try:
+            found[name] = await _value(published, name, signature)
+        except KylinError as error:
+            log.warning("property %s: %s", name, error)
+    return found
+
+
+def _drop(reply: Reply) -> None:
+    """Withdraw a stream that will not be sent."""
+    if reply.stream:
+        reply.refused()
+        reply.stream.close()
+
+
+def _delivered(reply: Reply, _sent: asyncio.Future[None]) -> None:
+    if reply.stream:
+        reply.stream.close()
+    reply.sent()
+
+
+async def _end(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel ``tasks`` and wait for their ends."""
+    tasks = tuple(tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _machine_id() -> str:

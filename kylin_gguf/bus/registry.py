@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import ClassVar, TypeVar
 
 from dbus_next.message import Message
@@ -45,16 +45,20 @@ class Published:
 P = TypeVar("P", bound=Published)
 
 
+async def _ignore(_: str) -> None:
+    """Ignore a departure."""
+
+
 class Registry:
     """All published objects by path, with a limit on what each connection may hold.
 
-    ``on_owner_gone`` is called with a unique name after its objects were removed.
+    ``on_owner_gone`` is awaited with the unique name of a connection that has left, before its objects go.
     """
 
     def __init__(self, connection: Connection, contract: Mapping[str, Interface]) -> None:
         self.connection = connection
         self.contract = contract
-        self.on_owner_gone: Callable[[str], None] = lambda _: None
+        self.on_owner_gone: Callable[[str], Awaitable[None]] = _ignore
         self._objects: dict[str, Published] = {}
         self._owners: set[str] = set()
         self._held: Counter[tuple[str, str]] = Counter()
@@ -155,13 +159,13 @@ class Registry:
         farewell.add_done_callback(self._farewells.discard)
 
     async def _farewell(self, owner: str) -> None:
+        await self.on_owner_gone(owner)  # first: a call that still runs may be making another object
         for published in list(self.owned(owner)):
             self.remove(published)
             try:
                 await published.abandon()
             except Exception:  # one object's failure must not keep the others alive
                 log.exception("stopping %s failed", published.path)
-        self.on_owner_gone(owner)
         await self.connection.unwatch(owner)
 
     async def close(self) -> None:

@@ -73,6 +73,20 @@ async def test_properties(client: Client) -> None:
     assert values.plain(reply.body[0]) == "echo"
 
 
+async def test_one_unreadable_property_does_not_hide_the_others(
+    client: Client, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail() -> list[dict[str, Any]]:
+        raise errors.LibrariesMissing(("/nowhere",))
+
+    monkeypatch.setattr(service, "devices", fail)
+    properties = await client.properties()
+    assert "Devices" not in properties
+    assert properties["DefaultModel"] == "echo"
+    with pytest.raises(errors.LibrariesMissing, match="/nowhere"):
+        await client.call(names.PROPERTIES, "Get", "s", names.MANAGER, "s", "Devices")
+
+
 async def test_plan_is_json(client: Client) -> None:
     reply = await client.call(names.MANAGER, "Plan", "s", "echo", "a{sv}", {"threads": 2})
     assert reply.body == ['{"model": "echo", "threads": 2, "reasons": ["因为"]}']
@@ -203,6 +217,26 @@ async def test_client_without_descriptor_passing_is_told(
     reply = await call(path, names.SESSION, "Complete", "sa{sv}", ["in words", {}])
     assert reply.body == ["inwords"]
     bus.disconnect()
+
+
+async def test_caller_that_leaves_during_generate_leaves_nothing(
+    client: Client, connect: Connect, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its reply, descriptor included, may be queued or not yet be made when it goes."""
+    leavers = [await connect() for _ in range(8)]
+    sessions = [await leaver.create_session() for leaver in leavers]
+    before = descriptors()
+    for leaver, session in zip(leavers, sessions, strict=True):
+        call = asyncio.ensure_future(session.generate("FOREVER"))
+        await asyncio.sleep(0)
+        await leaver.close()
+        with pytest.raises(errors.ServiceUnavailable):
+            await call
+    await until(lambda: all(session.closed for session in service.sessions))
+    for generation in (g for session in service.sessions for g in session.generations):
+        await generation.finished
+    assert descriptors() <= before
+    assert await (await client.create_session()).complete("still here") == "stillhere"
 
 
 # --- Ownership and limits -----------------------------------------------------------------------------
