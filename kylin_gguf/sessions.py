@@ -8,10 +8,11 @@ from typing import Any
 
 from kylin_gguf.engine.generation import Generation, Outcome
 from kylin_gguf.engine.process import EngineProcess
-from kylin_gguf.errors import Busy, InternalError, InvalidValue, KylinError
+from kylin_gguf.errors import Busy, InternalError, InvalidValue, KylinError, UnknownOption
 from kylin_gguf.records import InstalledModel, Message, ProgressCallback, SamplingOptions
 
 MAX_PROMPT_CHARS = 1_000_000
+_GENERATE_OPTIONS = ("prompt", *SamplingOptions.names())
 
 Acquire = Callable[[InstalledModel, ProgressCallback], Awaitable[EngineProcess]]
 
@@ -42,6 +43,9 @@ class Session:
             UnknownOption, InvalidValue: bad ``options``.
             Busy: the last answer has not ended.
         """
+        for name in options:  # before the prompt is missed: it may be there under a misspelt name
+            if name not in _GENERATE_OPTIONS:
+                raise UnknownOption(name, _GENERATE_OPTIONS)
         rest = dict(options)
         prompt = rest.pop("prompt", None)
         if not isinstance(prompt, str) or not 0 < len(prompt) <= MAX_PROMPT_CHARS:

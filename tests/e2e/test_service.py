@@ -1,0 +1,135 @@
+"""The real service on a real bus with a real model, used as desktop programs use it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kylin_gguf.bus import names
+from kylin_gguf.bus.client import Client
+from kylin_gguf.errors import WorkerDied
+from kylin_gguf.records import InstalledModel, Settings
+
+pytestmark = pytest.mark.native
+
+READY_S = 60
+FOREIGN_CLIENT = Path(__file__).parent.parent / "bus" / "gdbus_stream.py"
+
+
+@pytest.fixture(scope="module")
+def environment(bus_address: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return {
+        **os.environ,
+        "DBUS_SESSION_BUS_ADDRESS": bus_address,
+        "KYLIN_GGUF_RUNTIME_DIR": str(tmp_path_factory.mktemp("run")),
+        "KYLIN_GGUF_CONTEXT_LENGTH": "2048",
+    }
+
+
+@pytest.fixture(scope="module")
+def service(
+    environment: dict[str, str], model: InstalledModel, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """``kylin-gguf serve`` as a process of its own."""
+    log = tmp_path_factory.mktemp("service") / "service.log"
+    environment["KYLIN_GGUF_DEFAULT_MODEL"] = str(model.path)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "kylin_gguf", "serve"], env=environment, stderr=output
+        )
+    subprocess.run(
+        ["gdbus", "wait", "--session", "--timeout", str(READY_S), names.BUS_NAME], env=environment, check=True
+    )
+    yield
+    process.send_signal(signal.SIGTERM)
+    status = process.wait(READY_S)
+    print(log.read_text(encoding="utf-8"))  # pytest shows it when a test of the module failed
+    assert status == 0, "the service did not end cleanly"
+
+
+@pytest.fixture
+async def client(
+    service: None, settings: Settings, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Client:
+    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", environment["DBUS_SESSION_BUS_ADDRESS"])
+    return await Client.connect(settings, start=False)
+
+
+def kylin_gguf(environment: dict[str, str], *arguments: str) -> str:
+    """Run the command line and return what it printed on standard output."""
+    command = [sys.executable, "-m", "kylin_gguf", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+def test_a_foreign_client_reads_an_answer_from_the_passed_descriptor(
+    service: None, environment: dict[str, str]
+) -> None:
+    command = [sys.executable, FOREIGN_CLIENT, environment["DBUS_SESSION_BUS_ADDRESS"], "Say hello."]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    models, *lines, error = done.stdout.splitlines()
+    assert "smollm2-135m-instruct" in models
+    frames = [frame for frame in map(json.loads, lines) if frame["type"] != "notice"]
+    assert frames[0]["type"] == "text"
+    assert [frame["type"] for frame in frames[-2:]] == ["usage", "end"]
+    assert error == f"{names.ERROR_PREFIX}Usage.UnknownOption"
+
+
+async def test_killing_the_worker_ends_the_clients_stream_and_the_next_request_works(client: Client) -> None:
+    await client.load()
+    session = await client.create_session()
+    answer = await session.generate("Tell me everything about the sea.", max_tokens=1500, temperature=1.3)
+    frames = []
+    async for frame in answer:
+        frames.append(frame)
+        if frame["type"] == "text" and not any(earlier["type"] == "text" for earlier in frames[:-1]):
+            (loaded,) = (await client.properties())["LoadedModels"]
+            os.kill(loaded["pid"], signal.SIGKILL)
+    kinds = [frame["type"] for frame in frames]
+    assert kinds[-2:] == ["error", "end"] and kinds.count("end") == kinds.count("error") == 1
+    assert (frames[-2]["code"], frames[-1]["reason"]) == (WorkerDied.code, "error")
+    after = [frame async for frame in await session.generate("Say hello.", max_tokens=8)]
+    assert after[-1]["type"] == "end" and after[-1]["reason"] in ("stop", "length")
+    await client.close()
+
+
+async def test_a_client_that_leaves_the_bus_leaves_no_work_behind(client: Client, settings: Settings) -> None:
+    session = await client.create_session()
+    answer = await session.generate("Tell me everything about the sea.", max_tokens=1500)
+    await anext(aiter(answer))
+    observer = await Client.connect(settings, start=False)
+    await client.close()
+    other = await observer.create_session()
+    quick = [frame async for frame in await other.generate("Hello", max_tokens=4)]
+    assert quick[-1]["type"] == "end"
+    await asyncio.wait_for(observer.unload(str((await observer.properties())["LoadedModels"][0]["path"])), 30)
+    await observer.close()
+
+
+@pytest.mark.parametrize(
+    ("utterance", "command", "arguments"),
+    [
+        ("把音量调到百分之四十", "volume.set", {"level": 40}),
+        ("set the brightness to 70%", "brightness.set", {"level": 70}),
+        ("今天上班好累啊", None, {}),
+    ],
+)
+def test_act_prints_one_command_or_null(
+    service: None, environment: dict[str, str], utterance: str, command: str | None, arguments: dict[str, int]
+) -> None:
+    (line,) = kylin_gguf(environment, "act", "--json", utterance).splitlines()
+    answer = json.loads(line)
+    assert (answer["command"], answer["arguments"]) == (command, arguments)
+
+
+def test_chat_streams_to_standard_output(service: None, environment: dict[str, str]) -> None:
+    lines = kylin_gguf(environment, "chat", "Say hello.", "--max-tokens", "8", "--json").splitlines()
+    kinds = [json.loads(line)["type"] for line in lines]
+    assert "text" in kinds and kinds[-2:] == ["usage", "end"]
