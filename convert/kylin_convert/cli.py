@@ -72,7 +72,7 @@ def convert(  # noqa: PLR0913, PLR0917 - one parameter for each option
     settings = config.load()
     with _terminable(), _view(as_json) as view:
         opened = source.open_source(source_name, settings, view.progress)
-        target = output or Path(f"{Path(opened.name).stem}-{quant.upper()}.gguf")
+        target = output or Path(f"{Path(opened.name).name.removesuffix('.gguf')}-{quant.upper()}.gguf")
         request = pipeline.Request(opened, target, quant, force, keep, calibration)
         if dry_run:
             view.plan(pipeline.plan(request, settings))
@@ -124,7 +124,7 @@ class _View:
         self._bars.update(self._tasks[event.stage], completed=event.done, total=total)
 
     def notice(self, text: str) -> None:
-        self._bars.console.print(text, highlight=False)
+        self._bars.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def plan(self, plan: Plan) -> None:
         for text in plan.notices:

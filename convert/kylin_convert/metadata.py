@@ -9,17 +9,23 @@ from __future__ import annotations
 from pathlib import Path
 
 import gguf
+import yaml
 
 from kylin_convert.checkpoint import read_json
+from kylin_gguf.errors import BadCheckpoint
 
 
 def read_metadata(folder: Path, parameters: int) -> gguf.Metadata:
     """Return the metadata of a checkpoint with ``parameters`` weights.
 
     Raises:
-        BadCheckpoint: generation_config.json is malformed.
+        BadCheckpoint: README.md's front matter or generation_config.json is malformed.
     """
-    metadata = gguf.Metadata.load(None, folder, None, parameters)
+    try:
+        metadata = gguf.Metadata.load(None, folder, None, parameters)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = f"its front matter is not YAML ({error})".replace("\n", " ")
+        raise BadCheckpoint(str(folder / "README.md"), reason) from error
     path = folder / "generation_config.json"
     generation = read_json(path) if path.is_file() else {}
     if metadata.sampling_penalty_repeat is None:

@@ -20,9 +20,15 @@ from kylin_gguf import gguf_info, native
 from kylin_gguf.errors import InvalidValue
 from kylin_gguf.gguf_info import GgufInfo
 from kylin_gguf.records import ProgressCallback, Settings
+from kylin_gguf.translation import N_, translate
 
 _WRITER_VERSION = 1
 """Raise when the intermediate GGUF of the same checkpoint changes: results kept under the old one expire."""
+
+_FALLBACKS = N_(
+    "{share} of the file ({count} of {total} tensors) has rows that do not divide into the blocks of "
+    "{quantisation} and was given other types: {bits} bits a weight in all."
+)
 
 
 @dataclass(frozen=True)
@@ -187,12 +193,14 @@ class _Run:
     def _manifest(self, finished: GgufInfo, types: QuantisePlan, measured: Mapping[str, object]) -> Manifest:
         fallbacks = manifest.describe_fallbacks(finished, types.fallbacks)
         if types.fallbacks:
-            count = f"{len(types.fallbacks)} of {len(finished.tensors)} tensors"
-            self._say(
-                f"{fallbacks['share']:.0%} of the file ({count}) has rows that the types of "
-                f"{self.plan.quantisation} do not divide, and was given others: "
-                f"{finished.bits_per_weight:.2f} bits a weight in all."
+            text = translate(_FALLBACKS).format(
+                share=f"{fallbacks['share']:.0%}",
+                count=len(types.fallbacks),
+                total=len(finished.tensors),
+                quantisation=self.plan.quantisation,
+                bits=f"{finished.bits_per_weight:.2f}",
             )
+            self._say(text)
         source = self.request.source
         return Manifest(
             source={

@@ -9,11 +9,17 @@ from typing import Any
 from kylin_convert.quantise import is_lossy, uses_imatrix
 from kylin_convert.source import Source
 from kylin_convert.writer import FORMATS
+from kylin_gguf.translation import N_, translate
 
 _IMATRIX_SHARE = 0.01
 """Size of an importance matrix beside the model: one float for each column of each matrix."""
 _BITS_SLACK = 2.5
 """What a file may take over the bits in its type's name: block scales, tensors kept more precise."""
+
+_LOSSY = N_(
+    "{source} is already quantised ({kind}): {quantisation} is made from what that left, and what it lost "
+    "does not come back. Convert the original checkpoint for the best result."
+)
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,4 @@ def _notices(source: Source, quantisation: str) -> tuple[str, ...]:
     if source.model is None or not is_lossy(source.model):
         return ()
     kind = source.model.file_type or "quantised"
-    return (
-        f"{source.name} is already quantised ({kind}): {quantisation} is made from what that left, and "
-        "what it lost does not come back. Convert the original checkpoint for the best result.",
-    )
+    return (translate(_LOSSY).format(source=source.name, kind=kind, quantisation=quantisation),)

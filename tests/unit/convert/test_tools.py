@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 
@@ -127,7 +128,7 @@ def test_quantisation_names_come_from_the_tool(toolbox: Toolbox) -> None:
 
 def test_the_corpus_is_well_formed() -> None:
     held = calibration.held_out().text
-    content = calibration.files("kylin_convert").joinpath("corpus", "calibration.jsonl").read_bytes()
+    content = files("kylin_convert").joinpath("corpus", "calibration.jsonl").read_bytes()
     dialogues = list(calibration._dialogues("built-in", content))
     texts = [message.content for dialogue in dialogues for message in dialogue]
     assert len(dialogues) > 90
