@@ -13,7 +13,7 @@ import gguf
 import pytest
 
 from kylin_gguf import __version__, errors
-from kylin_gguf.cli import app, models, output
+from kylin_gguf.cli import app, document, models, output
 from kylin_gguf.cli.errors import EXIT_CODES
 
 Run = Callable[..., tuple[int, str, str]]
@@ -55,6 +55,11 @@ def test_every_error_has_an_exit_code_of_its_own() -> None:
     shared = {code for code, count in Counter(EXIT_CODES.values()).items() if count > 1}
     assert shared == {2}, "only a wrong command line shares a code"
     assert not set(EXIT_CODES.values()) & {0, *range(126, 130)}, "these mean other things to a shell"
+
+
+def test_page_of_exit_codes_is_up_to_date() -> None:
+    page = Path(document.__file__).parents[2] / document.PAGE
+    assert page.read_text(encoding="utf-8") == document.page()
 
 
 def test_known_error_is_one_line(run: Run) -> None:
