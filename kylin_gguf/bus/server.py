@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 DO_NOT_QUEUE = 4
 OWNED = (1, 4)  # DBUS_REQUEST_NAME_REPLY_PRIMARY_OWNER, _ALREADY_OWNER
+LOOK_EVERY_S = 5.0
+"""How often a service in use looks whether it still is; an idle one sleeps until its time is up."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -62,10 +64,8 @@ class Server:
         reply = await self.connection.daemon("RequestName", "su", [names.BUS_NAME, DO_NOT_QUEUE])
         return reply[0] in OWNED
 
-    def _idle_since(self) -> float | None:
-        if self._registry.active() or self._dispatcher.busy or self._service.busy():
-            return None
-        return self._dispatcher.last_call
+    def _in_use(self) -> bool:
+        return self._registry.active() or self._dispatcher.busy or self._service.busy()
 
     async def wait_idle(self, seconds: float) -> None:
         """Return when nobody has used the service for ``seconds``, with the name given back.
@@ -75,14 +75,19 @@ class Server:
         """
         if not seconds:
             await asyncio.Event().wait()
+        seen_in_use = 0.0
         while True:
-            since = self._idle_since()
-            left = seconds if since is None else since + seconds - time.monotonic()
+            if self._in_use():
+                seen_in_use = time.monotonic()
+                await asyncio.sleep(min(seconds, LOOK_EVERY_S))
+                continue
+            since = max(seen_in_use, self._dispatcher.last_call)
+            left = since + seconds - time.monotonic()
             if left > 0:
                 await asyncio.sleep(left)
                 continue
             await self.connection.daemon("ReleaseName", "s", [names.BUS_NAME])
-            if self._dispatcher.last_call == since and not self._dispatcher.busy:
+            if self._dispatcher.last_call <= since and not self._dispatcher.busy:
                 return
             if not await self._request_name():
                 raise ServiceUnavailable(f"another process took {names.BUS_NAME}")
