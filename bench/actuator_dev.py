@@ -101,7 +101,9 @@ async def false_alarms(interpreter: Interpreter, path: Path) -> None:
 
 def main() -> None:
     """Run what the arguments name, and say what is left out and why."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--dev", type=Path, help="labelled rows, JSON lines")
     parser.add_argument("--negatives", type=Path, help="utterances without a command, one a line")
     parser.add_argument("--show", action="store_true", help="print the rows that went wrong")

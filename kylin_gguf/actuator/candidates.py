@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from kylin_gguf.actuator.catalogue import (
     DOWN,
@@ -74,9 +75,13 @@ def _integer_choices(argument: IntegerArgument, quantities: Quantities) -> list[
     return _directions(argument.name, quantities)
 
 
+@lru_cache(maxsize=1024)
+def _matcher(synonyms: tuple[tuple[str, tuple[str, ...]], ...]) -> TermMatcher:
+    return TermMatcher(dict(synonyms))
+
+
 def _enum_choices(argument: EnumArgument, text: str) -> list[_Choice]:
-    matcher = TermMatcher({value.name: value.synonyms for value in argument.values if value.synonyms})
-    said = set(matcher.find(text))
+    said = set(_matcher(tuple((value.name, value.synonyms) for value in argument.values)).find(text))
     return [_Choice(argument.name, v.name, v.name, SAID if v.name in said else 0.0) for v in argument.values]
 
 

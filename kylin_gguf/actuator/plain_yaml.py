@@ -51,7 +51,7 @@ def parse(text: str) -> Any:
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
-                line = event.start_mark.line + 1
+                line = event.start_mark.line + 1 if event.start_mark else "?"
                 raise Unreadable(f"line {line}: aliases and deep nesting are not allowed")
         return yaml.load(text, Loader=_Loader)
     except Unreadable:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from kylin_gguf.actuator.candidates import Candidate
-from kylin_gguf.actuator.catalogue import Command, CommandCatalogue, Example, IntegerArgument, Value, canonical
+from kylin_gguf.actuator.catalogue import (
+    Command,
+    CommandCatalogue,
+    Example,
+    IntegerArgument,
+    Value,
+    canonical,
+)
 from kylin_gguf.actuator.quantities import read
 from kylin_gguf.records import Message, ScoreRequest
 

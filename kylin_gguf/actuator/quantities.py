@@ -19,17 +19,13 @@ _ZH_UNITS = {"十": 10, "百": 100, "千": 1000}
 _DIGIT = "[零〇一二两三四五六七八九]"
 _NUMBER = "[零〇一二两三四五六七八九十百千]+"
 
-_EN_VALUES = {
-    word: value
-    for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-        "sixteen seventeen eighteen nineteen".split()
-    )
-}
-_EN_VALUES |= {
-    word: 10 * tens
-    for tens, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)
-}
+_EN_UNDER_TWENTY = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen"
+)
+_EN_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_EN_VALUES = {word: value for value, word in enumerate(_EN_UNDER_TWENTY.split())}
+_EN_VALUES |= {word: 10 * tens for tens, word in enumerate(_EN_TENS.split(), start=2)}
 _EN_UNITS = {"hundred": 100, "thousand": 1000}
 _EN_WORDS = "|".join(sorted((*_EN_VALUES, *_EN_UNITS), key=len, reverse=True))
 _EN_PARTS = {"half": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fifth": 5, "fifths": 5}
@@ -98,7 +94,10 @@ _RULES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], int | None]], ...
             r"(?<![\d.a-z:])(?P<of>\d{1,6})(?![.:]?\d)(?!\s?(?:k|g|m|t|[gkm]?hz|bits?|th|st|nd|rd)\b)",
             lambda m: int(m["of"]),
         ),
-        (rf"(?<!第)(?P<of>{_DIGIT}?[十百千]{_NUMBER}|{_DIGIT}[十百千]|十)(?![分足])", lambda m: _chinese(m["of"])),
+        (
+            rf"(?<!第)(?P<of>{_DIGIT}?[十百千]{_NUMBER}|{_DIGIT}[十百千]|十)(?![分足])",
+            lambda m: _chinese(m["of"]),
+        ),
         (rf"(?<![第一])(?P<of>{_DIGIT}{{2,4}})(?![点下些])", lambda m: _chinese(m["of"])),
         (
             rf"(?:(?<=[到至成为填])|(?<=设[定置]))(?P<of>{_DIGIT})(?![点些下样直起边会定般首个种款张条次])",

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kylin_gguf.actuator import reader
 from kylin_gguf.actuator.catalogue import CommandCatalogue
 from kylin_gguf.actuator.interpret import MAX_UTTERANCE, Interpreter, combine
 from kylin_gguf.errors import InternalError, InvalidValue
@@ -79,7 +80,11 @@ NOTHING = [
 
 @pytest.mark.parametrize(("utterance", "command", "arguments"), COMMANDS)
 async def test_commands(
-    interpreter: Interpreter, shipped: CommandCatalogue, utterance: str, command: str, arguments: dict[str, Any]
+    interpreter: Interpreter,
+    shipped: CommandCatalogue,
+    utterance: str,
+    command: str,
+    arguments: dict[str, Any],
 ) -> None:
     assert utterance not in {e.text for e in shipped.examples()}
     found = await interpreter.interpret(utterance, uniform)
@@ -164,10 +169,12 @@ def test_beliefs_are_a_distribution_for_any_scores(pairs: list[tuple[float, floa
 
 
 # Fragments of real requests, so that chance reaches the whole catalogue and not only "no command".
-FRAGMENT = st.sampled_from(
-    "把 音量 亮度 蓝牙 调到 百分之四十 200% 打开 关闭 大一点 太暗了 一半 最大 任务栏 左边 触控板 字体 鼠标 速度 下一首 "
-    "volume brightness bluetooth set to 40 101 -5 louder off on max half taskbar left dark font mouse next song 护眼".split()
+WORDS = (
+    "把 音量 亮度 蓝牙 调到 百分之四十 200% 打开 关闭 大一点 太暗了 一半 最大 任务栏 左边 触控板 字体 鼠标 "
+    "速度 下一首 护眼 volume brightness bluetooth set to 40 101 -5 louder off on max half taskbar left dark "
+    "font mouse"
 )
+FRAGMENT = st.sampled_from(WORDS.split())
 UTTERANCE = st.one_of(st.text(max_size=60), st.lists(FRAGMENT, min_size=1, max_size=6).map(" ".join))
 
 
@@ -190,9 +197,9 @@ def test_any_utterance_and_any_scores_give_a_valid_command_or_none(
     assert math.isfinite(found.confidence)
 
 
-async def test_commands_registered_later_work_at_once(shipped: CommandCatalogue, interpreter: Interpreter) -> None:
-    from kylin_gguf.actuator import reader  # noqa: PLC0415
-
+async def test_commands_registered_later_work_at_once(
+    shipped: CommandCatalogue, interpreter: Interpreter
+) -> None:
     extra = reader.parse(
         """
 version: 1

@@ -112,8 +112,16 @@ LEVEL = f"{COMMAND}/arguments/level"
         (f"{COMMAND}/effect/0/bus", "world", "commands.lamp.level.effect[0].bus"),
         (f"{COMMAND}/effect/0/args", ["<other>"], "commands.lamp.level.effect[0].args[0]"),
         (f"{COMMAND}/effect/0/path", None, "commands.lamp.level.effect[0]"),
-        (f"{COMMAND}/effect", [{"kind": "launch", "program": "sh -c ls"}], "commands.lamp.level.effect[0].program"),
-        (f"{COMMAND}/effect", [{"kind": "launch", "program": "../x"}], "commands.lamp.level.effect[0].program"),
+        (
+            f"{COMMAND}/effect",
+            [{"kind": "launch", "program": "sh -c ls"}],
+            "commands.lamp.level.effect[0].program",
+        ),
+        (
+            f"{COMMAND}/effect",
+            [{"kind": "launch", "program": "../x"}],
+            "commands.lamp.level.effect[0].program",
+        ),
         (
             f"{COMMAND}/effect",
             [{"kind": "gsettings", "op": "set", "schema": "s", "key": "k"}],
