@@ -12,8 +12,7 @@ from kylin_gguf import actuator
 from kylin_gguf.actuator.catalogue import Command, CommandCatalogue
 from kylin_gguf.actuator.interpret import Interpreter
 from kylin_gguf.actuator.reader import load
-from kylin_gguf.catalogue import Catalogue
-from kylin_gguf.errors import InvalidValue, ModelNotInstalled, UnknownOption
+from kylin_gguf.errors import InvalidValue, UnknownOption
 from kylin_gguf.jobs import Job, run_async, run_in_thread
 from kylin_gguf.offload import machine
 from kylin_gguf.pool import EnginePool
@@ -30,11 +29,12 @@ _INTERPRET_OPTIONS = ("model",)
 class Service:
     """What front ends call. Lives on one event loop; nothing in it blocks that loop for long."""
 
-    def __init__(self, settings: Settings, catalogue: Catalogue, store: Store) -> None:
-        self._settings, self._catalogue, self._store = settings, catalogue, store
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self._settings, self._store = settings, store
         self._pool = EnginePool(settings)
         self._pool.on_change = lambda: self.on_change("LoadedModels")
         self._jobs: set[Job[Any]] = set()
+        self._devices: list[dict[str, Any]] | None = None
         self._interpreter = Interpreter(_command_catalogue(settings.commands_dirs))
         self.on_change: Callable[[str], None] = lambda _: None
         """Called with ``LoadedModels`` or ``DefaultModel`` when that has changed."""
@@ -43,21 +43,9 @@ class Service:
 
     async def models(self) -> list[dict[str, Any]]:
         """Return every model of the catalogue and every other installed one, as JSON objects."""
-        installed = {model.name: model for model in await asyncio.to_thread(self._store.installed)}
-        loaded = {model.path for model in self.loaded()}
-        default = self.default_model()
-        listed = []
-        for entry in self._catalogue.models:
-            model = installed.pop(entry.name, None)
-            about = {
-                "title": entry.title,
-                "size": entry.size or 0,
-                "languages": list(entry.languages),
-                "licence": entry.licence.id,
-            }
-            listed.append(_listing(entry.name, model, loaded, default) | about)
-        listed += [_listing(model.name, model, loaded, default) for model in installed.values()]
-        return listed
+        rows = await asyncio.to_thread(self._store.listing)
+        loaded = {str(model.path) for model in self.loaded()}
+        return [row | {"loaded": row["path"] in loaded} for row in rows]
 
     def loaded(self) -> tuple[LoadedModel, ...]:
         """Return what worker processes hold now."""
@@ -65,15 +53,17 @@ class Service:
 
     def default_model(self) -> str:
         """Return the model that is used when none is named; empty when none is installed."""
-        try:
-            return self._store.default().name
-        except ModelNotInstalled:
-            return ""
+        return self._store.default_name()
 
     async def devices(self) -> list[dict[str, Any]]:
-        """Return the devices of every back end that loads, as JSON objects."""
-        found = await asyncio.to_thread(machine.probe, self._settings)
-        return [asdict(device) for device in found.devices]
+        """Return the devices of every back end that loads, as JSON objects; memory as it was first seen.
+
+        Looking starts a process, and every program that introspects the service reads this property.
+        """
+        if self._devices is None:
+            found = await asyncio.to_thread(machine.probe, self._settings)
+            self._devices = [asdict(device) for device in found.devices]
+        return self._devices
 
     async def plan(self, model: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return where ``model`` would go, with reasons, as a JSON object."""
@@ -155,17 +145,6 @@ class Service:
         for job in list(self._jobs):
             job.cancel()
         await self._pool.close()
-
-
-def _listing(name: str, model: InstalledModel | None, loaded: set[Path], default: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "installed": model is not None,
-        "loaded": model is not None and model.path in loaded,
-        "default": name == default,
-        "path": str(model.path) if model else "",
-        "size": model.size if model else 0,
-    }
 
 
 def _command_catalogue(directories: Iterable[Path]) -> CommandCatalogue:

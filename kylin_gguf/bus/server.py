@@ -144,5 +144,5 @@ async def serve(settings: Settings) -> None:
     from kylin_gguf.store import Store  # noqa: PLC0415
 
     models = catalogue.load(settings.catalogue)
-    service = Service(settings, models, Store(settings, models))
+    service = Service(settings, Store(settings, models))
     await run(service, await private.bus_address(settings), settings.idle_exit_s)

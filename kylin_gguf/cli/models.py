@@ -10,9 +10,7 @@ import typer
 
 from kylin_gguf import catalogue, config, gguf_info
 from kylin_gguf.cli import output
-from kylin_gguf.errors import ModelNotInstalled
 from kylin_gguf.gguf_info import GgufInfo
-from kylin_gguf.records import InstalledModel
 from kylin_gguf.store import Store, notice
 from kylin_gguf.translation import translate as _
 
@@ -61,41 +59,15 @@ def open_store() -> Store:
 
 def list_models(as_json: AsJson = False) -> None:
     """Command ``models``."""
-    settings = config.load()
-    known = catalogue.load(settings.catalogue)
-    store = Store(settings, known)
-    installed = {model.name: model for model in store.installed()}
-    try:
-        default = store.default().name
-    except ModelNotInstalled:
-        default = ""
-    rows = [
-        {
-            "name": entry.name,
-            "title": entry.title,
-            "size": entry.size,
-            "languages": list(entry.languages),
-            "licence": entry.licence.id,
-        }
-        for entry in known.models
-    ]
-    rows += [{"name": name} for name in installed if name not in known.names()]
-    for row in rows:
-        _show_model(row, installed.get(str(row["name"])), default, as_json)
-    if not as_json:
-        output.print_table(
-            [_("NAME"), _("SIZE"), _("LANGUAGES"), _("LICENCE"), _("STATE"), _("TITLE")],
-            [_line(row) for row in rows],
-        )
-
-
-def _show_model(row: dict[str, Any], model: InstalledModel | None, default: str, as_json: bool) -> None:
-    row["installed"] = model is not None
-    row["default"] = row["name"] == default
-    if model is not None:
-        row |= {"size": model.size, "path": str(model.path)}
+    rows = open_store().listing()
     if as_json:
-        output.print_json(row)
+        for row in rows:
+            output.print_json(row)
+        return
+    output.print_table(
+        [_("NAME"), _("SIZE"), _("LANGUAGES"), _("LICENCE"), _("STATE"), _("TITLE")],
+        [_line(row) for row in rows],
+    )
 
 
 def _line(row: dict[str, Any]) -> list[str]:

@@ -5,8 +5,10 @@ All of it blocks; callers with an event loop use a thread.
 
 from __future__ import annotations
 
+from typing import Any
+
 from kylin_gguf.catalogue import Catalogue, notice
-from kylin_gguf.errors import NoSpace, SourcesExhausted
+from kylin_gguf.errors import ModelError, NoSpace, SourcesExhausted
 from kylin_gguf.records import InstalledModel, Progress, ProgressCallback, Settings, no_progress
 from kylin_gguf.sources import CancelCheck
 from kylin_gguf.store.library import Library
@@ -58,6 +60,41 @@ class Store:
         if self._settings.default_model:
             return self.resolve(self._settings.default_model)
         return self._library.default()
+
+    def default_name(self) -> str:
+        """Return the name of ``default``, empty when there is none that can be used."""
+        try:
+            return self.default().name
+        except ModelError:  # whoever asks for the default model itself is told why
+            return ""
+
+    def listing(self) -> list[dict[str, Any]]:
+        """Return every model of the catalogue and every other installed one, as JSON objects.
+
+        Keys: ``name``, ``installed``, ``default``, ``size`` (bytes; 0 where unknown), ``path`` ("" when not
+        installed); for models of the catalogue also ``title``, ``languages``, ``licence``.
+        """
+        installed = {model.name: model for model in self.installed()}
+        default = self.default_name()
+        rows: list[dict[str, Any]] = [
+            {
+                "name": entry.name,
+                "title": entry.title,
+                "size": entry.size,
+                "languages": list(entry.languages),
+                "licence": entry.licence.id,
+            }
+            for entry in self._catalogue.models
+        ]
+        rows += [{"name": name} for name in installed if name not in self._catalogue.names()]
+        for row in rows:
+            model = installed.get(row["name"])
+            row["installed"] = model is not None
+            row["default"] = row["name"] == default
+            row["path"] = str(model.path) if model else ""
+            if model:
+                row["size"] = model.size
+        return rows
 
     def manifest(self, model: InstalledModel) -> Manifest | None:
         """Return where ``model`` came from, or None if ``pull`` did not install it."""

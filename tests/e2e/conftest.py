@@ -16,7 +16,6 @@ from kylin_gguf.engine.generation import Generation
 from kylin_gguf.pool import EnginePool
 from kylin_gguf.records import InstalledModel, Settings
 from kylin_gguf.store import Store
-from tests.bus.conftest import bus_address  # noqa: F401 - a bus for the tests of this folder, too
 
 MODEL = "smollm2-135m-instruct"
 STALLED_S = 120
