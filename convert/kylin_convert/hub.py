@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from huggingface_hub.utils import tqdm
+from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
 from kylin_gguf.errors import SourceFailed
 from kylin_gguf.records import Progress, ProgressCallback
@@ -68,7 +68,7 @@ def _bar_class(progress: ProgressCallback) -> type[tqdm]:
     class Bar(tqdm):
         def __init__(self, *arguments: Any, **options: Any) -> None:
             self._counts_bytes = options.get("unit") == "B"
-            super().__init__(*arguments, **{**options, "disable": True})
+            super().__init__(*arguments, **{**options, "disable": True})  # type: ignore[no-untyped-call]
 
         def update(self, n: float | None = 1) -> None:
             self.n += n or 0

@@ -10,6 +10,7 @@ import gguf
 from kylin_convert.vocab import bpe, sentencepiece
 from kylin_convert.vocab.special import SpecialTokens
 from kylin_convert.vocab.table import TokenTable
+from kylin_gguf.errors import BadCheckpoint
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,13 @@ def read_vocabulary(folder: Path, vocab_size: int) -> Vocabulary:
         BadCheckpoint: a file is missing or malformed, has more tokens than the model, or pre-tokenises in
             a way that llama.cpp does not know.
     """
-    if (folder / sentencepiece.FILE).is_file():
-        table = sentencepiece.read(folder, vocab_size)
-        return Vocabulary(table, SpecialTokens.read(folder, vocab_size))
-    return Vocabulary(bpe.read(folder, vocab_size), SpecialTokens.read(folder))
+    try:
+        if (folder / sentencepiece.FILE).is_file():
+            table = sentencepiece.read(folder, vocab_size)
+            return Vocabulary(table, SpecialTokens.read(folder, vocab_size))
+        return Vocabulary(bpe.read(folder, vocab_size), SpecialTokens.read(folder))
+    # The files are strangers' JSON, read in a dozen places: whichever finds a number where a name should
+    # be, the files are at fault. The cause is kept for --debug.
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = f"its tokenizer files are malformed ({type(error).__name__}: {error})"
+        raise BadCheckpoint(str(folder), reason) from error

@@ -59,6 +59,26 @@ def test_an_unknown_pre_tokeniser_is_refused(tmp_path: Path) -> None:
         read_vocabulary(tmp_path, size)
 
 
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"added_tokens_decoder": [1]},
+        {"added_tokens_decoder": {"x": {"content": "a"}}},
+        {"added_tokens_decoder": {"1": {}}},
+        {"added_tokens_decoder": {"1": 7}},
+        {"chat_template": 7},
+    ],
+)
+@pytest.mark.parametrize("tokenizer", ["spm", "bpe"])
+def test_malformed_settings_are_the_files_fault(
+    tmp_path: Path, known_probe: int, tokenizer: str, stated: Any
+) -> None:
+    size = tiny.sentencepiece(tmp_path) if tokenizer == "spm" else known_probe
+    _settings(tmp_path, **stated)
+    with pytest.raises(BadCheckpoint, match=str(tmp_path)):
+        read_vocabulary(tmp_path, size)
+
+
 def test_merges_with_spaces_are_written_as_bytes(tmp_path: Path) -> None:
     merges = list(bpe._merges(tmp_path, ["a b", ["c", "d e"]]))
     assert merges == ["a b", "c dĠe"]
