@@ -14,14 +14,28 @@ from typing import Any, ClassVar, Self
 
 from kylin_gguf.translation import N_, translate
 
+_ALIKE = 0.6
+"""Likeness, by difflib's measure, from which a name is worth suggesting."""
+
 
 def near(name: str, known: Iterable[str], limit: int = 3) -> tuple[str, ...]:
-    """Return up to ``limit`` of ``known`` that ``name`` may have been meant for, best first."""
-    by_folded = {candidate.casefold(): candidate for candidate in known}
+    """Return up to ``limit`` of ``known`` that ``name`` may have been meant for, best first.
+
+    Names are compared whole and, since people type the beginning of long ones, by as much of their beginning.
+    """
     folded = name.casefold()
-    contained = [by_folded[c] for c in sorted(by_folded) if folded and folded in c]
-    close = difflib.get_close_matches(folded, by_folded, n=limit, cutoff=0.5)
-    return tuple(dict.fromkeys([by_folded[c] for c in close] + contained))[:limit]
+    if not folded:
+        return ()
+
+    def likeness(candidate: str) -> float:
+        whole = candidate.casefold()
+        if folded in whole:
+            return 1.0
+        pairs = ((folded, whole), (folded, whole[: len(folded)]))
+        return max(difflib.SequenceMatcher(None, a, b).ratio() for a, b in pairs)
+
+    ranked = sorted(((likeness(candidate), candidate) for candidate in known), key=lambda pair: -pair[0])
+    return tuple(candidate for ratio, candidate in ranked[:limit] if ratio >= _ALIKE)
 
 
 @dataclass(eq=False)

@@ -41,8 +41,9 @@ def test_an_unknown_code_becomes_an_internal_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("qwen", "qwen3-0.6b"), ("smolm2", "smollm2-135m"), ("zzz", None), ("", None)]
+    ("name", "expected"),
+    [("qwen", "qwen3-0.6b"), ("smolm2", "smollm2-135m-instruct"), ("zzz", None), ("", None)],
 )
 def test_near_names(name: str, expected: str | None) -> None:
-    found = errors.near(name, ["qwen3-0.6b", "smollm2-135m", "gemma-3-1b"])
+    found = errors.near(name, ["qwen3-0.6b", "smollm2-135m-instruct", "gemma-3-1b"])
     assert (found[0] if found else None) == expected
