@@ -20,7 +20,8 @@ from kylin_convert.manifest import Manifest
 from kylin_convert.plan import Plan
 from kylin_gguf import config
 from kylin_gguf.records import Progress
-from kylin_gguf.translation import N_, translate
+from kylin_gguf.translation import N_
+from kylin_gguf.translation import translate as _
 
 _STAGES = {
     "download": N_("Downloading"),
@@ -37,7 +38,14 @@ _STAGES = {
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``; called through the entry point group ``kylin_gguf.commands``."""
-    app.command("convert")(convert)
+    app.command(
+        "convert",
+        help=_("Convert a model to a small GGUF: importance matrix, quantisation, verification, manifest.")
+        + "\n\n"
+        + _("An interrupted conversion resumes when the same command is given again.")
+        + "\n\n"
+        + _("Example: kylin-gguf convert ./Qwen2.5-0.5B-Instruct --quant Q4_K_M -o qwen.gguf"),
+    )(convert)
 
 
 def convert(  # noqa: PLR0913, PLR0917 - one parameter for each option
@@ -45,30 +53,25 @@ def convert(  # noqa: PLR0913, PLR0917 - one parameter for each option
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="A Hugging Face folder, a GGUF file, the name of an installed model, or a hub id.",
+            help=_("A Hugging Face folder, a GGUF file, the name of an installed model, or a hub id."),
         ),
     ],
     quant: Annotated[
-        str, typer.Option("--quant", "-q", help="One of llama.cpp's types, such as Q4_K_M, Q8_0 or F16.")
+        str, typer.Option("--quant", "-q", help=_("One of llama.cpp's types, such as Q4_K_M, Q8_0 or F16."))
     ] = "Q4_K_M",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The file to write. Default: NAME-QUANT.gguf here.")
+        Path | None, typer.Option("--output", "-o", help=_("What to write. Default: NAME-QUANT.gguf here."))
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the unquantised file in the cache.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON objects, one a line.")] = False,
+    force: Annotated[bool, typer.Option("--force", help=_("Replace the output if it exists."))] = False,
+    keep: Annotated[bool, typer.Option("--keep", help=_("Keep the unquantised file in the cache."))] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help=_("Show the plan and stop."))] = False,
+    as_json: Annotated[bool, typer.Option("--json", help=_("Print JSON objects, one a line."))] = False,
     calibration: Annotated[
         Path | None,
-        typer.Option(help="Text to weigh the importance of weights with: .jsonl of messages, or plain."),
+        typer.Option(help=_("Text to weigh the importance of weights with: .jsonl of messages, or plain.")),
     ] = None,
 ) -> None:
-    """Convert a model to a small GGUF: importance matrix, quantisation, verification, manifest.
-
-    An interrupted conversion resumes when the same command is given again.
-
-    Example: kylin-gguf convert ./Qwen2.5-0.5B-Instruct --quant Q4_K_M -o qwen.gguf
-    """
+    """Command ``convert``."""
     settings = config.load()
     with _terminable(), _view(as_json) as view:
         opened = source.open_source(source_name, settings, view.progress)
@@ -119,7 +122,7 @@ class _View:
 
     def progress(self, event: Progress) -> None:
         if event.stage not in self._tasks:
-            self._tasks[event.stage] = self._bars.add_task(translate(_STAGES[event.stage]), total=None)
+            self._tasks[event.stage] = self._bars.add_task(_(_STAGES[event.stage]), total=None)
         total = event.total or None
         self._bars.update(self._tasks[event.stage], completed=event.done, total=total)
 
@@ -130,14 +133,14 @@ class _View:
         for text in plan.notices:
             self.notice(text)
         print(f"{plan.source} ({plan.kind}, {_size(plan.source_bytes)}) -> {plan.output}")
-        print(f"{translate(N_('Steps'))}: {', '.join(plan.steps)}")
-        needs = translate(N_("Disk: {work} in the cache while it runs, at most {output} for the result."))
+        print(f"{_('Steps')}: {', '.join(plan.steps)}")
+        needs = _("Disk: {work} in the cache while it runs, at most {output} for the result.")
         print(needs.format(work=_size(plan.work_bytes), output=_size(plan.output_bytes)))
 
     def done(self, manifest: Manifest, target: Path) -> None:
         made, measured = manifest.output, manifest.perplexity
         print(f"{target}: {_size(made['bytes'])}, {made['bits_per_weight']} bits a weight")
-        text = translate(N_("Perplexity on a sample: {output:.2f}, before quantisation {source:.2f}"))
+        text = _("Perplexity on a sample: {output:.2f}, before quantisation {source:.2f}")
         print(text.format(output=measured["output"], source=measured["source"]))
 
 

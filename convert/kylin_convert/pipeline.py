@@ -25,6 +25,7 @@ from kylin_gguf.translation import N_, translate
 _WRITER_VERSION = 1
 """Raise when the intermediate GGUF of the same checkpoint changes: results kept under the old one expire."""
 
+_NOT_SMALLER = N_("The result is no smaller than its source; a lower quantisation would be.")
 _FALLBACKS = N_(
     "{share} of the file ({count} of {total} tensors) has rows that do not divide into the blocks of "
     "{quantisation} and was given other types: {bits} bits a weight in all."
@@ -202,6 +203,8 @@ class _Run:
             )
             self._say(text)
         source = self.request.source
+        if finished.file_size >= source.size:
+            self._say(translate(_NOT_SMALLER))
         return Manifest(
             source={
                 "name": source.name,
