@@ -34,7 +34,9 @@ def near(name: str, known: Iterable[str], limit: int = 3) -> tuple[str, ...]:
         pairs = ((folded, whole), (folded, whole[: len(folded)]))
         return max(difflib.SequenceMatcher(None, a, b).ratio() for a, b in pairs)
 
-    ranked = sorted(((likeness(candidate), candidate) for candidate in known), key=lambda pair: -pair[0])
+    ranked = sorted(
+        ((likeness(candidate), candidate) for candidate in dict.fromkeys(known)), key=lambda pair: -pair[0]
+    )
     return tuple(candidate for ratio, candidate in ranked[:limit] if ratio >= _ALIKE)
 
 
@@ -62,8 +64,13 @@ class KylinError(Exception):
         if "_relayed" in self.__dict__:
             return str(self.__dict__["_relayed"])
         shown = {key: _shown(value) for key, value in self.fields().items()}
-        parts = (translate(self.sentence), translate(self.remedy))
-        return " ".join(part.format(**shown) for part in parts if part)
+        sentence, remedy = (
+            translate(part).format(**shown) if part else "" for part in (self.sentence, self.remedy)
+        )
+        if not remedy:
+            return sentence
+        # Chinese puts no space between sentences.
+        return translate(N_("{sentence} {remedy}")).format(sentence=sentence, remedy=remedy)
 
     def __str__(self) -> str:
         return self.message()
