@@ -7,6 +7,7 @@ more harm than MODEL_WEIGHT lets it.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -99,12 +100,23 @@ class Interpretation:
 
 
 class Interpreter:
-    """Interprets utterances against one catalogue. Immutable; building it trains the shortlist."""
+    """Interprets utterances against one catalogue. Cheap to make: the first use trains the shortlist."""
 
     def __init__(self, catalogue: CommandCatalogue) -> None:
         self.catalogue = catalogue
-        self._shortlist = Shortlist(catalogue)
         self._system = prompt.prefix(catalogue)
+        self._shortlist: Shortlist | None = None
+        self._training = asyncio.Lock()
+
+    async def ready(self) -> Shortlist:
+        """Train the shortlist unless that is done, in a thread: a second of work for 90 commands.
+
+        ``interpret`` calls this itself; a caller that expects an utterance soon can do so before it comes.
+        """
+        async with self._training:
+            if self._shortlist is None:
+                self._shortlist = await asyncio.to_thread(Shortlist, self.catalogue)
+            return self._shortlist
 
     async def interpret(self, utterance: str, scorer: Scorer) -> Interpretation:
         """Return what ``utterance`` means; ``scorer`` is asked only when the examples leave doubt.
@@ -113,11 +125,12 @@ class Interpreter:
             InvalidValue: the utterance is empty or too long.
             KylinError: whatever ``scorer`` raises.
         """
-        started = time.perf_counter()
         text = normalise(utterance)
         if not text or len(text) > MAX_UTTERANCE:
             raise InvalidValue("utterance", utterance[:80], f"text of 1 to {MAX_UTTERANCE} characters")
-        match = self._shortlist.match(text)
+        shortlist = await self.ready()
+        started = time.perf_counter()
+        match = shortlist.match(text)
         candidates = enumerate_candidates(self.catalogue, text, match, CANDIDATES)
         evidence = lexical_evidence(candidates, match)
         beliefs = softmax(evidence)
