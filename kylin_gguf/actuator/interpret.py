@@ -42,8 +42,8 @@ VALUE_SHARE = 0.5
 """A value must hold this share of its command's belief; else which one is meant is open."""
 
 # How far the model may move a belief: MODEL_WEIGHT * MODEL_FLOOR, 1.2 nats at most. With the default
-# SmolLM2-135M, on the rows the examples leave open, weights up to 0.2 change one answer in a hundred; 0.6
-# gains two requests and acts on five times as many lines. A better default model deserves a new fit.
+# SmolLM2-135M, on 93 rows that the examples leave open, 0.2 understands no more requests and acts on three
+# more lines; 0.6 understands two more and acts on fourteen. A better default model deserves a new fit.
 MODEL_WEIGHT = 0.2
 MODEL_FLOOR = -6.0
 
