@@ -104,8 +104,9 @@ class Service:
         self.on_change("DefaultModel")
 
     async def prewarm(self, model: str) -> None:
-        """Load ``model`` now so that the next request need not wait; errors are raised as for ``load``."""
-        await self._pool.acquire(await self._resolve(model))
+        """Make ready for a chat or a command that comes soon; errors are raised as for ``load``."""
+        resolved = await self._resolve(model)
+        await asyncio.gather(self._pool.acquire(resolved), self._interpreter.ready())
 
     async def _resolve(self, model: str) -> InstalledModel:
         if model:

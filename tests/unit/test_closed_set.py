@@ -17,6 +17,7 @@ from kylin_gguf import config, native
 from kylin_gguf.actuator import interpret
 from kylin_gguf.actuator.interpret import Interpreter
 from kylin_gguf.actuator.reader import load
+from kylin_gguf.actuator.wording import normalise
 from kylin_gguf.records import ScoreRequest, Scores
 from kylin_gguf.service import SHIPPED_COMMANDS
 
@@ -59,7 +60,7 @@ def check(utterance: str, model: RandomModel) -> None:
         INTERPRETER.catalogue.validate(other.command, other.arguments)
 
 
-@given(st.text(min_size=1, max_size=60).filter(str.strip), st.integers(0, 2**32 - 1), st.floats(0, 1e4))
+@given(st.text(min_size=1, max_size=60).filter(normalise), st.integers(0, 2**32 - 1), st.floats(0, 1e4))
 @settings(deadline=None)
 def test_any_text_and_any_logits(utterance: str, seed: int, scale: float) -> None:
     check(utterance, RandomModel(seed, scale))
