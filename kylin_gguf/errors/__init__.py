@@ -1,0 +1,133 @@
+"""The one exception tree. Each class has a stable code, typed fields, a sentence and a remedy.
+
+Front ends never match on text: D-Bus names and exit codes come from tables over these classes
+(``bus/errors.py``, ``cli/errors.py``), and a test fails when a class is missing from one.
+Templates are English sources for gettext; fields are filled in after translation.
+"""
+
+from __future__ import annotations
+
+from kylin_gguf.errors.actuator import ActuatorError, CommandsInvalid
+from kylin_gguf.errors.base import (
+    Cancelled,
+    InternalError,
+    KylinError,
+    all_errors,
+    from_wire,
+    of_code,
+)
+from kylin_gguf.errors.bus import (
+    AccessDenied,
+    BusError,
+    FdPassingMissing,
+    PropertyReadOnly,
+    ServiceUnavailable,
+    UnknownObject,
+)
+from kylin_gguf.errors.convert import (
+    BadCheckpoint,
+    ConverterMissing,
+    ConvertError,
+    NotACheckpoint,
+    ToolFailed,
+    UnknownArchitecture,
+    UnknownQuantisation,
+    VerificationFailed,
+)
+from kylin_gguf.errors.engine import (
+    Busy,
+    ContextFull,
+    DecodeFailed,
+    EngineError,
+    InvalidGrammar,
+    LibrariesMissing,
+    LibraryLoadFailed,
+    LoadFailed,
+    NativeError,
+    TemplateFailed,
+    WorkerDied,
+)
+from kylin_gguf.errors.likeness import (
+    near,
+)
+from kylin_gguf.errors.model import (
+    CatalogueInvalid,
+    FileMissing,
+    ModelError,
+    ModelNotInstalled,
+    ModelReadOnly,
+    NotGguf,
+    TruncatedGguf,
+    UnknownModel,
+    UnsupportedModel,
+)
+from kylin_gguf.errors.store import (
+    ChecksumMismatch,
+    NoSpace,
+    NotWritable,
+    SourceFailed,
+    SourcesExhausted,
+    StoreError,
+)
+from kylin_gguf.errors.usage import (
+    ConfigError,
+    InvalidValue,
+    UnknownOption,
+    UsageError,
+)
+
+__all__ = [
+    "AccessDenied",
+    "ActuatorError",
+    "BadCheckpoint",
+    "BusError",
+    "Busy",
+    "Cancelled",
+    "CatalogueInvalid",
+    "ChecksumMismatch",
+    "CommandsInvalid",
+    "ConfigError",
+    "ContextFull",
+    "ConvertError",
+    "ConverterMissing",
+    "DecodeFailed",
+    "EngineError",
+    "FdPassingMissing",
+    "FileMissing",
+    "InternalError",
+    "InvalidGrammar",
+    "InvalidValue",
+    "KylinError",
+    "LibrariesMissing",
+    "LibraryLoadFailed",
+    "LoadFailed",
+    "ModelError",
+    "ModelNotInstalled",
+    "ModelReadOnly",
+    "NativeError",
+    "NoSpace",
+    "NotACheckpoint",
+    "NotGguf",
+    "NotWritable",
+    "PropertyReadOnly",
+    "ServiceUnavailable",
+    "SourceFailed",
+    "SourcesExhausted",
+    "StoreError",
+    "TemplateFailed",
+    "ToolFailed",
+    "TruncatedGguf",
+    "UnknownArchitecture",
+    "UnknownModel",
+    "UnknownObject",
+    "UnknownOption",
+    "UnknownQuantisation",
+    "UnsupportedModel",
+    "UsageError",
+    "VerificationFailed",
+    "WorkerDied",
+    "all_errors",
+    "from_wire",
+    "near",
+    "of_code",
+]

@@ -1,0 +1,117 @@
+"""Native libraries and loaded models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from kylin_gguf.errors.base import KylinError
+from kylin_gguf.translation import N_
+
+
+class NativeError(KylinError):
+    """llama.cpp's libraries or tools are missing or cannot be loaded."""
+
+    code: ClassVar[str] = "native"
+
+
+@dataclass(eq=False)
+class LibrariesMissing(NativeError):
+    """No build of llama.cpp was found; ``searched`` lists the directories."""
+
+    code: ClassVar[str] = "native.missing"
+    sentence: ClassVar[str] = N_("llama.cpp's libraries were not found in: {searched}.")
+    remedy: ClassVar[str] = N_("In a checkout run 'make native'; otherwise reinstall kylin-gguf-engine.")
+    searched: tuple[str, ...]
+
+
+@dataclass(eq=False)
+class LibraryLoadFailed(NativeError):
+    """The libraries are there but do not load."""
+
+    code: ClassVar[str] = "native.load-failed"
+    sentence: ClassVar[str] = N_("{path} could not be loaded: {reason}.")
+    remedy: ClassVar[str] = N_("'kylin-gguf doctor' shows what is missing.")
+    path: str
+    reason: str
+
+
+class EngineError(KylinError):
+    """A loaded model, or one being loaded, failed."""
+
+    code: ClassVar[str] = "engine"
+
+
+@dataclass(eq=False)
+class LoadFailed(EngineError):
+    """llama.cpp refused the model; ``reason`` is its own message."""
+
+    code: ClassVar[str] = "engine.load-failed"
+    sentence: ClassVar[str] = N_("{model} could not be loaded: {reason}.")
+    remedy: ClassVar[str] = N_("'kylin-gguf info' checks the file; 'kylin-gguf doctor' the machine.")
+    model: str
+    reason: str
+
+
+@dataclass(eq=False)
+class WorkerDied(EngineError):
+    """The process that held the model ended; the service goes on."""
+
+    code: ClassVar[str] = "engine.worker-died"
+    sentence: ClassVar[str] = N_("The process running {model} ended unexpectedly ({status}).")
+    remedy: ClassVar[str] = N_("Ask again: it is started anew for the next request.")
+    model: str
+    status: str
+
+
+@dataclass(eq=False)
+class ContextFull(EngineError):
+    """A prompt that does not fit. Counts in tokens."""
+
+    code: ClassVar[str] = "engine.context-full"
+    sentence: ClassVar[str] = N_("The prompt has {tokens} tokens and the context holds {limit}.")
+    remedy: ClassVar[str] = N_("Shorten it, clear the conversation, or raise context_length.")
+    tokens: int
+    limit: int
+
+
+@dataclass(eq=False)
+class TemplateFailed(EngineError):
+    """The model's chat template is missing, refused the messages, or broke the sandbox."""
+
+    code: ClassVar[str] = "engine.template"
+    sentence: ClassVar[str] = N_("The chat template of {model} failed: {reason}.")
+    remedy: ClassVar[str] = N_("Send a plain prompt, or use another model.")
+    model: str
+    reason: str
+
+
+@dataclass(eq=False)
+class InvalidGrammar(EngineError):
+    """A GBNF grammar that llama.cpp cannot parse."""
+
+    code: ClassVar[str] = "engine.grammar"
+    sentence: ClassVar[str] = N_("The grammar was refused: {reason}.")
+    remedy: ClassVar[str] = N_("See the GBNF notes in docs/dbus-api.md.")
+    reason: str
+
+
+@dataclass(eq=False)
+class DecodeFailed(EngineError):
+    """llama_decode returned an error; ``status`` is its return value."""
+
+    code: ClassVar[str] = "engine.decode"
+    sentence: ClassVar[str] = N_("Decoding failed with status {status}.")
+    remedy: ClassVar[str] = N_("Ask again; if it stays, lower context_length.")
+    status: int
+
+
+@dataclass(eq=False)
+class Busy(EngineError):
+    """A bounded resource is used up: requests, sessions, jobs."""
+
+    code: ClassVar[str] = "engine.busy"
+    sentence: ClassVar[str] = N_("Too many {what}: the limit is {limit}.")
+    remedy: ClassVar[str] = N_("Wait for one to end, or cancel one.")
+    what: str
+    limit: int
