@@ -31,12 +31,14 @@ test: venv native locale model ## Run the unit, bus and end-to-end tests (PYTEST
 	@.venv/bin/python -m pytest $(PYTEST_ARGS)
 
 .PHONY: lint
-lint: venv ## Check style, types and the import table
+lint: venv ## Check style, types, the import table and generated pages
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/mypy native/build.py
+	.venv/bin/mypy native/build.py bench
 	.venv/bin/lint-imports
+	.venv/bin/python -m kylin_gguf.bus.document --check
+	.venv/bin/python -m kylin_gguf.cli.document --check
 
 .PHONY: fmt
 fmt: venv ## Rewrite the code in the project's style
