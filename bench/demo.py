@@ -98,8 +98,9 @@ def convert() -> tuple[Path, float]:
 
 @contextmanager
 def service() -> Iterator[None]:
-    """Run the service on a bus of its own."""
+    """Run the service on a bus of its own; both write their log to build/demo/service.log."""
     runtime = Path(tempfile.mkdtemp(prefix="kylin-gguf-demo-"))
+    log = (OUTPUT / "service.log").open("wb")
     command = [
         "dbus-daemon",
         "--session",
@@ -107,11 +108,11 @@ def service() -> Iterator[None]:
         "--print-address",
         f"--address=unix:path={runtime}/bus",
     ]
-    bus = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    bus = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     assert bus.stdout is not None
     os.environ["DBUS_SESSION_BUS_ADDRESS"] = bus.stdout.readline().strip()
     os.environ["KYLIN_GGUF_RUNTIME_DIR"] = str(runtime)
-    daemon = subprocess.Popen(show_command(["serve"]))
+    daemon = subprocess.Popen(show_command(["serve"]), stderr=log)
     try:
         wait_for_service(daemon)
         yield
@@ -119,6 +120,7 @@ def service() -> Iterator[None]:
         for process in (daemon, bus):
             process.terminate()
             process.wait()
+        log.close()
         shutil.rmtree(runtime)
 
 
@@ -128,7 +130,7 @@ def wait_for_service(daemon: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + START_SECONDS
     while subprocess.run(["gdbus", "wait", "--session", "--timeout", "1", name], check=False).returncode:
         if daemon.poll() is not None or time.monotonic() > deadline:
-            raise SystemExit("the service did not start")
+            raise SystemExit(f"the service did not start; {OUTPUT / 'service.log'} says why")
 
 
 def chat(model: Path, figures: Figures) -> None:
