@@ -10,7 +10,7 @@ from typing import Any
 
 from kylin_gguf import actuator
 from kylin_gguf.actuator.catalogue import Command, CommandCatalogue
-from kylin_gguf.actuator.interpret import Interpreter
+from kylin_gguf.actuator.interpret import Interpreter, Scorer
 from kylin_gguf.actuator.reader import load
 from kylin_gguf.errors import InvalidValue, UnknownOption
 from kylin_gguf.jobs import Job, run_async, run_in_thread
@@ -105,8 +105,7 @@ class Service:
 
     async def prewarm(self, model: str) -> None:
         """Make ready for a chat or a command that comes soon; errors are raised as for ``load``."""
-        resolved = await self._resolve(model)
-        await asyncio.gather(self._pool.acquire(resolved), self._interpreter.ready())
+        await self._interpreter.prewarm(self._scorer(await self._resolve(model)))
 
     async def _resolve(self, model: str) -> InstalledModel:
         if model:
@@ -124,12 +123,14 @@ class Service:
     async def interpret(self, utterance: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the command that ``utterance`` asks for, as the JSON object of ``kylin-gguf act``."""
         values = _texts(options, _INTERPRET_OPTIONS)
-        model = await self._resolve(values.get("model", ""))
+        scorer = self._scorer(await self._resolve(values.get("model", "")))
+        return (await self._interpreter.interpret(utterance, scorer)).to_json()
 
+    def _scorer(self, model: InstalledModel) -> Scorer:
         async def score(request: ScoreRequest) -> Scores:
             return await (await self._pool.acquire(model)).score(request)
 
-        return (await self._interpreter.interpret(utterance, score)).to_json()
+        return score
 
     def commands(self) -> list[dict[str, Any]]:
         """Return the command catalogue, as JSON objects."""

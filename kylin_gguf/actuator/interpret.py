@@ -113,12 +113,21 @@ class Interpreter:
     async def ready(self) -> Shortlist:
         """Train the shortlist unless that is done, in a thread: a second of work for 90 commands.
 
-        ``interpret`` calls this itself; a caller that expects an utterance soon can do so before it comes.
+        ``interpret`` calls this itself; ``prewarm`` does before an utterance comes.
         """
         async with self._training:
             if self._shortlist is None:
                 self._shortlist = await asyncio.to_thread(Shortlist, self.catalogue)
             return self._shortlist
+
+    async def prewarm(self, scorer: Scorer) -> None:
+        """Train the shortlist and have the model read what all its questions begin with.
+
+        Raises:
+            KylinError: whatever ``scorer`` raises.
+        """
+        await self.ready()
+        await scorer(prompt.request(self.catalogue, self._system, "", (), ()))
 
     async def interpret(self, utterance: str, scorer: Scorer) -> Interpretation:
         """Return what ``utterance`` means; ``scorer`` is asked only when the examples leave doubt.

@@ -136,6 +136,10 @@ class Client:
         """Load a model; cancelling the task cancels the loading."""
         await self._job("Load", name, progress)
 
+    async def prewarm(self, name: str = "") -> None:
+        """Make the next request quick; returns when all is ready."""
+        await self.call(names.MANAGER, "Prewarm", "s", name)
+
     async def unload(self, name: str) -> None:
         """End the process that holds a model."""
         await self.call(names.MANAGER, "Unload", "s", name)

@@ -133,3 +133,11 @@ def test_chat_streams_to_standard_output(service: None, environment: dict[str, s
     lines = kylin_gguf(environment, "chat", "Say hello.", "--max-tokens", "8", "--json").splitlines()
     kinds = [json.loads(line)["type"] for line in lines]
     assert "text" in kinds and kinds[-2:] == ["usage", "end"]
+
+
+async def test_prewarm_makes_a_command_ready(client: Client) -> None:
+    await client.prewarm()
+    assert (await client.properties())["LoadedModels"]
+    answer = await client.interpret("把音量调到百分之四十")
+    assert answer["command"] == "volume.set"
+    await client.close()
