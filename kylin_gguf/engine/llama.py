@@ -60,7 +60,17 @@ class Batch:
         rows = (ctypes.POINTER(ctypes.c_int32) * self.capacity)()
         for index in range(self.capacity):
             rows[index] = self._sequences[index].ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
-        self._rows = rows
+        as_int = ctypes.POINTER(ctypes.c_int32)
+        self._rows = rows  # the structure points to them
+        self._struct = llama_cpp.llama_batch(
+            n_tokens=0,
+            token=self._tokens.ctypes.data_as(as_int),
+            embd=None,
+            pos=self._positions.ctypes.data_as(as_int),
+            n_seq_id=self._sequence_counts.ctypes.data_as(as_int),
+            seq_id=ctypes.cast(rows, ctypes.POINTER(as_int)),
+            logits=self._wants_logits.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+        )
 
     @property
     def room(self) -> int:
@@ -84,16 +94,8 @@ class Batch:
 
     def as_struct(self) -> llama_cpp.llama_batch:
         """Return the C structure that points into these arrays."""
-        as_int = ctypes.POINTER(ctypes.c_int32)
-        return llama_cpp.llama_batch(
-            n_tokens=self.size,
-            token=self._tokens.ctypes.data_as(as_int),
-            embd=None,
-            pos=self._positions.ctypes.data_as(as_int),
-            n_seq_id=self._sequence_counts.ctypes.data_as(as_int),
-            seq_id=ctypes.cast(self._rows, ctypes.POINTER(as_int)),
-            logits=self._wants_logits.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
-        )
+        self._struct.n_tokens = self.size
+        return self._struct
 
 
 class Model:

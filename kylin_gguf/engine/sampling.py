@@ -66,6 +66,7 @@ class Sampler:
         """
         self._grammar = self._build_grammar(model, options.grammar) if options.grammar else None
         self._chain = _build_chain(model.vocab_size, options)
+        self._greedy = options.temperature == 0.0
         if self._grammar:
             self._everything = Candidates(np.arange(model.vocab_size, dtype=np.int32))
 
@@ -89,6 +90,8 @@ class Sampler:
             InvalidGrammar: no token of this vocabulary continues what the grammar has accepted.
         """
         if self._grammar is None:
+            if self._greedy:  # the same token, without sorting out a whole vocabulary of candidates
+                return int(context.logits(index).argmax())
             return int(llama_cpp.llama_sampler_sample(self._chain, context.handle, index))
         token = self._draw(context.logits(index), masked=False)
         if not self._allows(token):

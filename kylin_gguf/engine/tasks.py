@@ -19,6 +19,10 @@ from kylin_gguf.errors import InvalidValue, KylinError
 from kylin_gguf.frames import EndReason
 from kylin_gguf.records import SamplingOptions, Scores, Usage
 
+FRAME_INTERVAL_S = 0.03
+"""Text is sent no more often than this. Waking a reader for each token of a fast model takes a core from the
+decode threads, and nobody reads thirty frames a second apart from each other."""
+
 
 class Task(Protocol):
     """A request in the scheduler's hands."""
@@ -65,6 +69,8 @@ class Generation:
         self._model, self._options, self._report = model, options, report
         self._sampler = Sampler(model, options)
         self._text = TextAssembler(options.stop)
+        self._unsent = ""
+        self._sent = 0.0
         self._cached = self._drawn = 0
         self._arrived = time.perf_counter()
         self._started = self._first = self._arrived
@@ -87,9 +93,7 @@ class Generation:
         if self._model.is_end(token):
             self.finish("stop")
             return True
-        piece = self._text.push(self._model.piece(token))
-        if piece:
-            self.stream.send(frames.text(piece))
+        self._show(self._text.push(self._model.piece(token)))
         if self._text.stopped:
             self.finish("stop")
         elif self._drawn >= self._options.max_tokens or len(slot.tokens) + 1 >= context.length:
@@ -99,15 +103,21 @@ class Generation:
             return False
         return True
 
+    def _show(self, piece: str, *, last: bool = False) -> None:
+        """Send ``piece``, together with the next ones if the last frame is younger than a reader can tell."""
+        self._unsent += piece
+        now = time.perf_counter()
+        if self._unsent and (last or now - self._sent >= FRAME_INTERVAL_S):
+            self.stream.send(frames.text(self._unsent))
+            self._unsent, self._sent = "", now
+
     def settle(self, context: Context, slot: Slot) -> bool:
         """Nothing: a generation's tokens travel in the common batch."""
         return False
 
     def finish(self, reason: EndReason, failure: KylinError | None = None) -> None:
         """Send what was held back, the usage and the end, and report to the parent."""
-        rest = self._text.finish()
-        if rest:
-            self.stream.send(frames.text(rest))
+        self._show(self._text.finish(), last=True)
         usage = self._usage()
         self.stream.send(frames.usage(usage))
         if failure:
