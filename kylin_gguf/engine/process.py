@@ -71,9 +71,12 @@ class EngineProcess:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         with theirs:
+            # -P: the directory the service runs in must not supply our modules. A group of its own: Ctrl-C in
+            # the service's terminal is the service's to handle.
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "kylin_gguf.engine", "--control", str(theirs.fileno())),
+                *(sys.executable, "-P", "-m", "kylin_gguf.engine", "--control", str(theirs.fileno())),
                 pass_fds=[theirs.fileno()],
+                process_group=0,
                 stdin=asyncio.subprocess.DEVNULL,
                 env=os.environ | {"KYLIN_GGUF_NATIVE_DIRS": os.pathsep.join(map(str, native_dirs))},
             )

@@ -61,7 +61,7 @@ def probe(settings: Settings) -> Machine:
     Raises:
         LibrariesMissing, LibraryLoadFailed: there are no libraries, or the child ended without an answer.
     """
-    command = [sys.executable, "-m", "kylin_gguf.offload.list_devices"]
+    command = [sys.executable, "-P", "-m", "kylin_gguf.offload.list_devices"]
     environment = os.environ | {"KYLIN_GGUF_NATIVE_DIRS": os.pathsep.join(map(str, settings.native_dirs))}
     child = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False

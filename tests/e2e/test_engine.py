@@ -7,6 +7,7 @@ import json
 import math
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -195,3 +196,14 @@ async def test_unload_gives_everything_back(pool: EnginePool, model: InstalledMo
     assert pool.loaded() == ()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+async def test_modules_in_the_current_directory_are_not_run(
+    pool: EnginePool, model: InstalledModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted = tmp_path / "kylin_gguf"
+    planted.mkdir()
+    (planted / "__init__.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    monkeypatch.chdir(tmp_path)
+    assert text_of(await read_frames(await Session(model, pool.acquire).generate({"prompt": "Hello"})))
+    assert not (tmp_path / "ran").exists()
