@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from kylin_gguf.store import Store
-
 from kylin_convert import hub
 from kylin_convert.arch import family_of
 from kylin_convert.arch.base import Family
@@ -19,6 +17,7 @@ from kylin_gguf import catalogue, gguf_info
 from kylin_gguf.errors import FileMissing, NotACheckpoint
 from kylin_gguf.gguf_info import GgufInfo
 from kylin_gguf.records import Progress, ProgressCallback, Settings
+from kylin_gguf.store import Store
 
 # What beside the weights decides what is written.
 _SIDE_FILES = (
