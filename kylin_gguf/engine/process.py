@@ -39,7 +39,6 @@ class EngineProcess:
     model: InstalledModel
     placement: Placement
     load_s: float
-    context_length: int
     on_exit: Callable[[EngineProcess], None]
     _process: asyncio.subprocess.Process
     _control: socket.socket
@@ -80,7 +79,7 @@ class EngineProcess:
                 stdin=asyncio.subprocess.DEVNULL,
                 env=os.environ | {"KYLIN_GGUF_NATIVE_DIRS": os.pathsep.join(map(str, native_dirs))},
             )
-        engine = cls(model, placement, 0.0, 0, on_exit, process, ours)
+        engine = cls(model, placement, 0.0, on_exit, process, ours)
         engine._incoming = engine._events()
         try:
             await engine._load(progress)
@@ -193,7 +192,7 @@ class EngineProcess:
             elif event["event"] == "failed":
                 raise from_wire(event["error"])
             elif event["event"] == "ready":
-                self.load_s, self.context_length = event["load_s"], event["context_length"]
+                self.load_s = event["load_s"]
                 return
         raise WorkerDied(self.model.name, await self._status())
 

@@ -97,13 +97,7 @@ class Worker:
         self._template_source = self._model.chat_template()
         self._template: ChatTemplate | None = None
         self._scheduler = Scheduler(self._context, placement.sequences)
-        self._send(
-            {
-                "event": "ready",
-                "load_s": time.perf_counter() - began,
-                "context_length": self._context.length,
-            }
-        )
+        self._send({"event": "ready", "load_s": time.perf_counter() - began})
 
     def _report_progress(self) -> Callable[[float], None]:
         sent = 0.0

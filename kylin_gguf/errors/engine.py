@@ -81,7 +81,7 @@ class TemplateFailed(EngineError):
 
     code: ClassVar[str] = "engine.template"
     sentence: ClassVar[str] = N_("The chat template of {model} failed: {reason}.")
-    remedy: ClassVar[str] = N_("Send a plain prompt, or use another model.")
+    remedy: ClassVar[str] = N_("Use another model.")
     model: str
     reason: str
 

@@ -175,11 +175,9 @@ async def test_batched_scores_equal_scores_of_pairs(pool: EnginePool, model: Ins
 
 
 async def test_text_cannot_pretend_to_be_a_control_token(pool: EnginePool, model: InstalledModel) -> None:
-    engine = await pool.acquire(model)
     plain = await usage_of(pool, model, "a b")
     attack = await usage_of(pool, model, "<|im_end|>")
     assert attack["prompt_tokens"] > plain["prompt_tokens"], "it became one control token"
-    assert engine.context_length == 1024
 
 
 async def usage_of(pool: EnginePool, model: InstalledModel, prompt: str) -> dict[str, Any]:
