@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from kylin_gguf.engine.llama import Context
+from kylin_gguf.engine.context import Context
 
 
 @dataclass

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-from kylin_gguf.engine import channel
+from kylin_gguf.engine.async_channel import AsyncChannel
+from kylin_gguf.engine.channel import Payload
 from kylin_gguf.engine.generation import Generation, Outcome
 from kylin_gguf.errors import Cancelled, WorkerDied, from_wire
 from kylin_gguf.records import (
@@ -41,14 +42,12 @@ class EngineProcess:
     load_s: float
     on_exit: Callable[[EngineProcess], None]
     _process: asyncio.subprocess.Process
-    _control: socket.socket
-    _outbox: asyncio.Queue[tuple[channel.Payload, int | None]] = field(default_factory=asyncio.Queue)
+    _channel: AsyncChannel
     _streams: dict[int, Generation] = field(default_factory=dict)
     _scores: dict[int, asyncio.Future[Scores]] = field(default_factory=dict)
     _ids: count[int] = field(default_factory=lambda: count(1))
-    _incoming: AsyncIterator[channel.Payload] = field(init=False)
+    _incoming: AsyncIterator[Payload] = field(init=False)
     _reading: asyncio.Task[None] | None = field(default=None, init=False)
-    _writing: asyncio.Task[None] | None = field(default=None, init=False)
 
     @classmethod
     async def start(
@@ -68,7 +67,6 @@ class EngineProcess:
             WorkerDied: it ended while loading.
         """
         ours, theirs = socket.socketpair()
-        ours.setblocking(False)
         with theirs:
             # -P: the directory the service runs in must not supply our modules. A group of its own: Ctrl-C in
             # the service's terminal is the service's to handle.
@@ -79,15 +77,14 @@ class EngineProcess:
                 stdin=asyncio.subprocess.DEVNULL,
                 env=os.environ | {"KYLIN_GGUF_NATIVE_DIRS": os.pathsep.join(map(str, native_dirs))},
             )
-        engine = cls(model, placement, 0.0, on_exit, process, ours)
-        engine._incoming = engine._events()
+        engine = cls(model, placement, 0.0, on_exit, process, AsyncChannel(ours))
+        engine._incoming = engine._channel.events()
         try:
             await engine._load(progress)
         except BaseException:
             await engine.stop()
             raise
         engine._reading = asyncio.ensure_future(engine._read())
-        engine._writing = asyncio.ensure_future(engine._write())
         return engine
 
     @property
@@ -126,7 +123,8 @@ class EngineProcess:
             "messages": [message.to_json() for message in messages],
             "options": options.to_json(),
         }
-        self._outbox.put_nowait((payload, generation.fileno()))
+        # The stream may have ended while the message waited: then there is nobody to tell.
+        self._channel.post(payload, lambda: generation.fileno() if request_id in self._streams else None)
         generation.handed_over(lambda: self._cancel(request_id))
 
     def _check_alive(self) -> None:
@@ -149,7 +147,7 @@ class EngineProcess:
             "messages": [message.to_json() for message in request.messages],
             "continuations": list(request.continuations),
         }
-        self._outbox.put_nowait((payload, None))
+        self._channel.post(payload)
         try:
             return await future
         except asyncio.CancelledError:
@@ -157,14 +155,13 @@ class EngineProcess:
             raise
 
     def _cancel(self, request_id: int) -> None:
-        self._outbox.put_nowait(({"op": "cancel", "id": request_id}, None))
+        self._channel.post({"op": "cancel", "id": request_id})
 
     async def stop(self) -> None:
         """End the worker: ask by closing the channel, insist with SIGKILL. Its streams end ``cancelled``."""
         for request_id in list(self._streams):
             self._streams.pop(request_id).end("cancelled")
-        with contextlib.suppress(OSError):  # not connected any more: the worker went first
-            self._control.shutdown(socket.SHUT_RDWR)
+        self._channel.shut_down()
         try:
             await asyncio.wait_for(self._process.wait(), _STOP_SECONDS)
         except TimeoutError:
@@ -174,7 +171,7 @@ class EngineProcess:
         if self._reading:
             await self._reading
         else:
-            self._control.close()
+            self._channel.close()
 
     # --- the channel --------------------------------------------------------------------------------
 
@@ -184,8 +181,7 @@ class EngineProcess:
             "path": str(self.model.path),
             "placement": self.placement.to_json(),
         }
-        loop = asyncio.get_running_loop()
-        await loop.sock_sendall(self._control, channel.encode(payload))
+        self._channel.post(payload)
         async for event in self._incoming:
             if event["event"] == "progress":
                 progress(event["fraction"])
@@ -195,46 +191,6 @@ class EngineProcess:
                 self.load_s = event["load_s"]
                 return
         raise WorkerDied(self.model.name, await self._status())
-
-    async def _events(self) -> AsyncIterator[channel.Payload]:
-        """Yield the worker's messages until the channel closes."""
-        loop = asyncio.get_running_loop()
-        pending = bytearray()
-        while True:
-            try:
-                data = await loop.sock_recv(self._control, 1 << 16)
-            except OSError:
-                return
-            if not data:
-                return
-            pending += data
-            *lines, pending = pending.split(b"\n")
-            for line in lines:
-                yield channel.decode(line)
-
-    async def _write(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            payload, descriptor = await self._outbox.get()
-            data = channel.encode(payload)
-            try:
-                if descriptor is not None:
-                    # The stream may have ended while the message waited: then there is nobody to tell.
-                    if payload["id"] not in self._streams:
-                        continue
-                    sent = await self._send_with_fd(data[:1], descriptor)
-                    data = data[sent:]
-                await loop.sock_sendall(self._control, data)
-            except OSError:
-                return  # the worker is gone; _read tells everyone
-
-    async def _send_with_fd(self, data: bytes, descriptor: int) -> int:
-        """Send one byte with the fd attached: one byte cannot be sent in part."""
-        while True:
-            try:
-                return socket.send_fds(self._control, [data], [descriptor])
-            except BlockingIOError:
-                await _writable(self._control)
 
     async def _read(self) -> None:
         async for event in self._incoming:
@@ -249,16 +205,14 @@ class EngineProcess:
             if not future.done():
                 future.set_exception(error)
         self._scores.clear()
-        if self._writing:
-            self._writing.cancel()
-        self._control.close()
+        self._channel.close()
         self.on_exit(self)
 
     async def _status(self) -> str:
         code = await self._process.wait()
         return signal.Signals(-code).name if code < 0 else f"status {code}"
 
-    def _handle(self, event: channel.Payload) -> None:
+    def _handle(self, event: Payload) -> None:
         request_id = event["id"]
         error = from_wire(event["error"]) if event.get("error") else None
         if request_id in self._scores:
@@ -274,18 +228,3 @@ class EngineProcess:
             usage = Usage(**event["usage"]) if "usage" in event else None
             outcome = Outcome(event.get("reason", "error"), event.get("text", ""), usage, error)
             self._streams.pop(request_id).settle(outcome)
-
-
-async def _writable(connection: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    ready = loop.create_future()
-    loop.add_writer(connection.fileno(), _resolve, ready)
-    try:
-        await ready
-    finally:
-        loop.remove_writer(connection.fileno())
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

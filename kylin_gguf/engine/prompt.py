@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from kylin_gguf.chat_template import ChatTemplate
-from kylin_gguf.engine.llama import Model
+from kylin_gguf.engine.model import Model
 from kylin_gguf.records import Message
 
 # Private-use characters stand for a suspicious message while the template runs; no text has a reason to

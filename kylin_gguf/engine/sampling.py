@@ -12,7 +12,8 @@ import secrets
 import llama_cpp
 import numpy as np
 
-from kylin_gguf.engine.llama import Context, Logits, Model
+from kylin_gguf.engine.context import Context, Logits
+from kylin_gguf.engine.model import Model
 from kylin_gguf.errors import InvalidGrammar
 from kylin_gguf.records import SamplingOptions
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from kylin_gguf.engine.llama import Batch, Context
+from kylin_gguf.engine.context import Batch, Context
 from kylin_gguf.engine.prefix_cache import PrefixCache, Slot
-from kylin_gguf.engine.tasks import Task
+from kylin_gguf.engine.tasks.task import Task
 from kylin_gguf.errors import Busy, ContextFull, KylinError
 from kylin_gguf.frames import EndReason
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kylin_gguf.engine.llama import Logits
+from kylin_gguf.engine.context import Logits
 
 
 @dataclass

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from kylin_gguf.engine.llama import Batch
+from kylin_gguf.engine.context import Batch
 from kylin_gguf.engine.prefix_cache import PrefixCache, Slot
 from kylin_gguf.engine.scheduler import PREFILL_BESIDE_DECODE, Scheduler
 from kylin_gguf.errors import ContextFull, DecodeFailed, KylinError

@@ -1,0 +1,125 @@
+"""Weights and vocabulary of one GGUF, through llama.cpp's low-level C API.
+
+Handles are freed by ``close``. Nothing here is thread-safe: one worker, one thread.
+Names in parentheses are functions of ``llama.h`` in the pinned source.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+import llama_cpp
+
+from kylin_gguf.errors import LoadFailed
+from kylin_gguf.records import Placement
+
+_WARNING = 3  # ggml_log_level: warnings and errors explain why a load failed
+_LOAD_MODE_NONE, _LOAD_MODE_MMAP = 0, 1  # enum llama_load_mode
+
+
+class LogTail:
+    """Keeps llama.cpp's last warnings, to explain a failure in its own words."""
+
+    def __init__(self, lines: int = 4) -> None:
+        self._lines: deque[str] = deque(maxlen=lines)
+
+    def __call__(self, level: int, text: str) -> None:
+        if level >= _WARNING and text.strip():
+            self._lines.append(text.strip())
+
+    def reason(self) -> str:
+        """Return the remembered lines as one."""
+        return "; ".join(self._lines) or "llama.cpp gave no reason"
+
+
+class Model:
+    """Weights and vocabulary of one GGUF."""
+
+    def __init__(
+        self, path: Path, placement: Placement, log: LogTail, progress: Callable[[float], None]
+    ) -> None:
+        """Load the file (llama_model_load_from_file).
+
+        Raises:
+            LoadFailed: llama.cpp refused it.
+        """
+        params = llama_cpp.llama_model_default_params()
+        params.n_gpu_layers = placement.gpu_layers
+        params.load_mode = _LOAD_MODE_MMAP if placement.mmap else _LOAD_MODE_NONE
+        params.use_extra_bufts = placement.repack
+
+        def report(fraction: float, _: object) -> bool:
+            progress(fraction)
+            return True
+
+        self._report = llama_cpp.llama_progress_callback(report)  # C keeps the pointer while it loads
+        params.progress_callback = self._report
+        handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+        if not handle:
+            raise LoadFailed(str(path), log.reason())
+        self.path = path
+        self.handle = handle
+        self.vocab = llama_cpp.llama_model_get_vocab(handle)
+        self.vocab_size: int = llama_cpp.llama_vocab_n_tokens(self.vocab)
+        self.has_decoder: bool = llama_cpp.llama_model_has_decoder(handle)
+        self._piece_buffer = ctypes.create_string_buffer(512)
+
+    def close(self) -> None:
+        """Free the weights (llama_model_free)."""
+        llama_cpp.llama_model_free(self.handle)
+
+    def chat_template(self) -> str:
+        """Return the default template's source, empty if the file has none."""
+        source = llama_cpp.llama_model_chat_template(self.handle, None)
+        return source.decode("utf-8", "replace") if source else ""
+
+    def tokenize(self, text: str, *, special: bool) -> list[int]:
+        """Return token ids without BOS (llama_tokenize).
+
+        Args:
+            text: Any text.
+            special: Whether texts such as ``<|im_end|>`` become control tokens. False for what users wrote.
+        """
+        data = text.encode("utf-8", "replace")
+        capacity = len(data) + 8
+        while True:
+            tokens = (ctypes.c_int32 * capacity)()
+            count = llama_cpp.llama_tokenize(self.vocab, data, len(data), tokens, capacity, False, special)
+            if count >= 0:
+                return list(tokens[:count])
+            capacity = -count
+
+    def with_bos(self, tokens: list[int]) -> list[int]:
+        """Return ``tokens`` beginning with BOS where the model wants it and a template has not put it
+        (llama_vocab_get_add_bos)."""
+        bos = int(llama_cpp.llama_vocab_bos(self.vocab))
+        if not llama_cpp.llama_vocab_get_add_bos(self.vocab) or tokens[:1] == [bos]:
+            return tokens
+        return [bos, *tokens]
+
+    def piece(self, token: int, *, special: bool = False) -> bytes:
+        """Return the bytes of ``token`` (llama_token_to_piece); none for control tokens unless asked."""
+        buffer = self._piece_buffer
+        count = llama_cpp.llama_token_to_piece(self.vocab, token, buffer, len(buffer), 0, special)
+        if count < 0:
+            self._piece_buffer = ctypes.create_string_buffer(-count)
+            return self.piece(token, special=special)
+        return bytes(buffer.raw[:count])
+
+    def is_end(self, token: int) -> bool:
+        """Return whether ``token`` ends generation (llama_vocab_is_eog)."""
+        return bool(llama_cpp.llama_vocab_is_eog(self.vocab, token))
+
+    def end_of_turn(self) -> int:
+        """Return the token that ends an assistant's turn: EOT where the model has one, else EOS."""
+        turn = int(llama_cpp.llama_vocab_eot(self.vocab))
+        return turn if turn >= 0 else int(llama_cpp.llama_vocab_eos(self.vocab))
+
+    def special_text(self, kind: str) -> str:
+        """Return the text of the ``bos`` or ``eos`` token, empty if the model has none."""
+        getter = {"bos": llama_cpp.llama_vocab_bos, "eos": llama_cpp.llama_vocab_eos}[kind]
+        token = int(getter(self.vocab))
+        return self.piece(token, special=True).decode("utf-8", "replace") if token >= 0 else ""

@@ -1,0 +1,115 @@
+"""Generates text: draws tokens and streams them to a client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from kylin_gguf import frames
+from kylin_gguf.engine.context import Context
+from kylin_gguf.engine.model import Model
+from kylin_gguf.engine.prefix_cache import Slot
+from kylin_gguf.engine.sampling import Sampler
+from kylin_gguf.engine.stream import ClientStream
+from kylin_gguf.engine.tasks.task import Priority
+from kylin_gguf.engine.text import TextAssembler
+from kylin_gguf.errors import KylinError
+from kylin_gguf.frames import EndReason
+from kylin_gguf.records import SamplingOptions, Usage
+
+FRAME_INTERVAL_S = 0.03
+"""Text is sent no more often than this. Waking a reader for each token of a fast model takes a core from the
+decode threads, and nobody reads thirty frames a second apart from each other."""
+
+
+class Generation:
+    """Draws tokens and streams them to a client."""
+
+    def __init__(  # noqa: PLR0913 - a request has this many parts; the caller builds it in one place
+        self,
+        request_id: int,
+        *,
+        model: Model,
+        prompt: list[int],
+        options: SamplingOptions,
+        stream: ClientStream,
+        report: Callable[[EndReason, str, Usage, KylinError | None], None],
+    ) -> None:
+        self.id, self.prompt, self.stream = request_id, prompt, stream
+        self.priority = Priority.INTERACTIVE
+        self.next_token: int | None = None
+        self.cancelled = False
+        self._model, self._options, self._report = model, options, report
+        self._sampler = Sampler(model, options)
+        self._text = TextAssembler(options.stop)
+        self._unsent = ""
+        self._sent = 0.0
+        self._cached = self._drawn = 0
+        self._arrived = time.perf_counter()
+        self._started = self._first = self._arrived
+
+    @property
+    def paused(self) -> bool:
+        """A client that does not read pauses its own sequence only."""
+        return self.stream.blocked
+
+    def started(self, cached: int) -> None:
+        """Note when prefill begins."""
+        self._cached, self._started = cached, time.perf_counter()
+
+    def logits_ready(self, context: Context, slot: Slot, index: int) -> bool:
+        """Draw a token, send its text, and decide whether that was the last."""
+        token = self._sampler.sample(context, index)
+        if not self._drawn:
+            self._first = time.perf_counter()
+        self._drawn += 1
+        if self._model.is_end(token):
+            self.finish("stop")
+            return True
+        self._show(self._text.push(self._model.piece(token)))
+        if self._text.stopped:
+            self.finish("stop")
+        elif self._drawn >= self._options.max_tokens or len(slot.tokens) + 1 >= context.length:
+            self.finish("length")
+        else:
+            self.next_token = token
+            return False
+        return True
+
+    def _show(self, piece: str, *, last: bool = False) -> None:
+        """Send ``piece``, together with the next ones if the last frame is younger than a reader can tell."""
+        self._unsent += piece
+        now = time.perf_counter()
+        if self._unsent and (last or now - self._sent >= FRAME_INTERVAL_S):
+            self.stream.send(frames.text(self._unsent))
+            self._unsent, self._sent = "", now
+
+    def settle(self, context: Context, slot: Slot) -> bool:
+        """Nothing: a generation's tokens travel in the common batch."""
+        return False
+
+    def finish(self, reason: EndReason, failure: KylinError | None = None) -> None:
+        """Send what was held back, the usage and the end, and report to the parent."""
+        self._show(self._text.finish(), last=True)
+        usage = self._usage()
+        self.stream.send(frames.usage(usage))
+        if failure:
+            self.stream.send(frames.error(failure))
+        self.stream.send(frames.end(reason))
+        self._sampler.close()
+        self._report(reason, self._text.text, usage, failure)
+
+    def _usage(self) -> Usage:
+        now = time.perf_counter()
+        prefill_s = self._first - self._started
+        decode_s = now - self._first
+        return Usage(
+            prompt_tokens=len(self.prompt),
+            cached_tokens=self._cached,
+            completion_tokens=self._drawn,
+            first_token_s=self._first - self._arrived,
+            total_s=now - self._arrived,
+            prefill_tokens_per_s=(len(self.prompt) - self._cached) / prefill_s if prefill_s > 0 else 0.0,
+            # The first token is prefill's; the rest are decode's.
+            decode_tokens_per_s=(self._drawn - 1) / decode_s if self._drawn > 1 else 0.0,
+        )

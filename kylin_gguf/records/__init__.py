@@ -1,0 +1,32 @@
+"""Plain records that cross module borders. Standard library only; all frozen.
+
+Sizes are bytes, durations seconds, rates tokens per second unless a name says otherwise.
+"""
+
+from kylin_gguf.records.conversation import ROLES, Message, Role
+from kylin_gguf.records.machine import Device, DeviceKind, FailedPlugin
+from kylin_gguf.records.models import InstalledModel, LoadedModel, Placement
+from kylin_gguf.records.progress import Progress, ProgressCallback, no_progress
+from kylin_gguf.records.requests import ScoreRequest, Scores, Usage
+from kylin_gguf.records.sampling import SamplingOptions
+from kylin_gguf.records.settings import Settings
+
+__all__ = [
+    "ROLES",
+    "Device",
+    "DeviceKind",
+    "FailedPlugin",
+    "InstalledModel",
+    "LoadedModel",
+    "Message",
+    "Placement",
+    "Progress",
+    "ProgressCallback",
+    "Role",
+    "SamplingOptions",
+    "ScoreRequest",
+    "Scores",
+    "Settings",
+    "Usage",
+    "no_progress",
+]

@@ -1,0 +1,34 @@
+"""Who said what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from kylin_gguf.errors import InvalidValue
+
+Role = Literal["system", "user", "assistant"]
+ROLES: tuple[Role, ...] = ("system", "user", "assistant")
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Read ``{"role", "content"}``; raises InvalidValue for anything else."""
+        role, content = value.get("role"), value.get("content")
+        if role not in ROLES or not isinstance(content, str) or len(value) != 2:  # noqa: PLR2004
+            raise InvalidValue(
+                "message", str(dict(value))[:80], "role (system, user or assistant) and content"
+            )
+        return cls(role, content)
+
+    def to_json(self) -> dict[str, str]:
+        """Return the JSON object that ``from_json`` reads."""
+        return {"role": self.role, "content": self.content}

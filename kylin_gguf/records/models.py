@@ -1,0 +1,57 @@
+"""Models on disk and models loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What the offload planner decided for one model; the worker obeys it.
+
+    ``reasons`` are sentences a user can read. ``batch_size`` is llama.cpp's n_batch (tokens per call).
+    """
+
+    gpu_layers: int
+    context_length: int
+    threads: int
+    batch_size: int = 512
+    sequences: int = 4
+    mmap: bool = True
+    repack: bool = True
+    reasons: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object that ``from_json`` reads."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Rebuild from ``to_json``."""
+        return cls(**{**value, "reasons": tuple(value.get("reasons", ()))})
+
+
+@dataclass(frozen=True)
+class InstalledModel:
+    """A GGUF that is ready to load."""
+
+    name: str
+    path: Path
+    size: int
+    writable: bool
+    """Whether ``rm`` may delete it: False for system-wide models and plain paths."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that a worker process holds right now. ``memory`` is the worker's resident set."""
+
+    name: str
+    path: Path
+    pid: int
+    load_s: float
+    memory: int
+    placement: Placement

@@ -1,0 +1,35 @@
+"""The settings of the runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting of the runtime. Built by ``config.load``; see docs/configuration.md.
+
+    ``origins`` names, for each field, where its value came from: ``default``, a file, or a variable.
+    """
+
+    models_dir: Path
+    system_model_dirs: tuple[Path, ...]
+    cache_dir: Path
+    state_dir: Path
+    runtime_dir: Path
+    catalogue: Path
+    commands_dirs: tuple[Path, ...]
+    native_dirs: tuple[Path, ...]
+    default_model: str = ""
+    """Empty: the first installed model of the catalogue's default list."""
+    context_length: int = 4096
+    threads: int = 0
+    """0: one a physical core within the cgroup's quota."""
+    gpu_layers: int = -1
+    """-1: as the planner decides; 0: CPU only."""
+    sequences: int = 4
+    idle_unload_s: float = 300.0
+    idle_exit_s: float = 600.0
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
