@@ -29,7 +29,9 @@ _INTEGERS = {
     "threads": (0, 1024),
     "gpu_layers": (-1, 4096),
     "sequences": (1, 64),
+    "prefix_cache_mb": (0, 1 << 20),
 }
+_CHOICES = {"load_mode": ("auto", "instant", "throughput"), "kv_type": ("f16", "q8_0")}
 _SECONDS = ("idle_unload_s", "idle_exit_s")
 
 
@@ -105,6 +107,10 @@ def _converted(origin: str, name: str, value: Any) -> Any:
         return tuple(Path(str(item)).expanduser() for item in items)
     if name == "default_model":
         return str(value)
+    if name in _CHOICES:
+        if value not in _CHOICES[name]:
+            raise ConfigError(origin, name, f"'{value}' is not one of {', '.join(_CHOICES[name])}")
+        return value
     low, high = _INTEGERS.get(name, (0, 1 << 31))
     try:
         number = float(value) if name in _SECONDS else int(value)

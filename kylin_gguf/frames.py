@@ -28,6 +28,11 @@ def notice(code: str, fraction: float) -> Frame:
     return {"type": "notice", "code": code, "fraction": round(fraction, 3)}
 
 
+def queued(position: int) -> Frame:
+    """The request has to wait for others; position 1 is next."""
+    return {"type": "notice", "code": "queued", "position": position}
+
+
 def usage(counts: Usage) -> Frame:
     """What the request cost."""
     return {"type": "usage", **counts.to_json()}

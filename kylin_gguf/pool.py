@@ -76,7 +76,14 @@ class EnginePool:
         info = await asyncio.to_thread(gguf_info.read, model.path)
         found = await asyncio.to_thread(machine.probe, self._settings)
         settings = self._settings
-        request = Request(length, settings.sequences, settings.threads, settings.gpu_layers)
+        request = Request(
+            length,
+            settings.sequences,
+            settings.threads,
+            settings.gpu_layers,
+            None if settings.load_mode == "auto" else settings.load_mode,
+            settings.kv_type,
+        )
         return plan(info, found, request)
 
     async def acquire(self, model: InstalledModel, progress: ProgressCallback = no_progress) -> EngineProcess:
@@ -97,7 +104,7 @@ class EnginePool:
         def report(fraction: float) -> None:
             progress(Progress("loading", int(fraction * 100), 100, "%"))
 
-        engine = await EngineProcess.start(model, placement, self._settings.native_dirs, report, self._exited)
+        engine = await EngineProcess.start(model, placement, self._settings, report, self._exited)
         log.info("loaded %s in %.2f s: %s", model.name, engine.load_s, "; ".join(placement.reasons))
         self._engines[model.path] = engine
         self._used[model.path] = time.monotonic()
@@ -108,7 +115,7 @@ class EnginePool:
     async def _make_room(self, model: InstalledModel) -> None:
         """Unload idle models, the longest unused first, until the memory for ``model`` is there."""
         info = await asyncio.to_thread(gguf_info.read, model.path)
-        needed = needed_memory(info, self._settings.context_length)
+        needed = needed_memory(info, self._settings.context_length, self._settings.kv_type)
         for path in sorted(self._engines, key=lambda path: self._used[path]):
             if machine.available_memory() >= needed:
                 return

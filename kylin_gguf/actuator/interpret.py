@@ -11,7 +11,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from kylin_gguf.actuator import prompt
@@ -127,7 +127,8 @@ class Interpreter:
             KylinError: whatever ``scorer`` raises.
         """
         await self.ready()
-        await scorer(prompt.request(self.catalogue, self._system, "", (), ()))
+        asked = prompt.request(self.catalogue, self._system, "", (), ())
+        await scorer(replace(asked, standing=True))
 
     async def interpret(self, utterance: str, scorer: Scorer) -> Interpretation:
         """Return what ``utterance`` means; ``scorer`` is asked only when the examples leave doubt.

@@ -30,14 +30,14 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="kylin-gguf worker: %(message)s")
     _volunteer_for_oom()
     try:
-        native.load(config.load())
+        libraries = native.load(config.load())
     except KylinError as error:
         channel.send(control, {"event": "failed", "id": 0, "error": error.to_wire()})
         return
     # The bindings bind to the libraries when they are imported, so nothing that uses them comes earlier.
     from kylin_gguf.engine.worker import Worker  # noqa: PLC0415
 
-    Worker(control).run()
+    Worker(control, libraries.version).run()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One KV cache over one model, and the batches that go through it, through llama.cpp's low-level C API.
+"""One KV cache over one model, and what goes through it, through llama.cpp's low-level C API.
 
 Nothing here is thread-safe: one worker, one thread. Names in parentheses are functions of ``llama.h``.
 """
@@ -6,77 +6,35 @@ Nothing here is thread-safe: one worker, one thread. Names in parentheses are fu
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
 
 import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
+from kylin_gguf.engine.batch import Batch
 from kylin_gguf.engine.model import LogTail, Model
 from kylin_gguf.errors import ContextFull, DecodeFailed, LoadFailed
-from kylin_gguf.records import Placement
+from kylin_gguf.records import KvType, Placement
 
-MAX_LANES = 64
-"""Sequence ids beyond the placement's, kept for scoring; llama.cpp allows 256 in all (LLAMA_MAX_SEQ)."""
+SPARE_SEQUENCES = 64
+"""Sequence ids beyond those of running requests, for prefixes that are kept and answers that are scored.
+llama.cpp allows 256 in all (LLAMA_MAX_SEQ) and keeps room for the logits of one token of each."""
 
-_NO_KV_SLOT = 1  # llama_decode: "could not find a KV slot for the batch"
+INTERRUPT_TOKENS = 32
+"""A batch of fewer tokens is over before an interruption would have been noticed, and asking costs each of
+some hundred graph nodes a call into Python."""
+
+INTERRUPT_SECONDS = 0.01
+"""How often a running decode asks whether to go on."""
+
+_NO_KV_SLOT, _ABORTED = 1, 2  # llama_decode: "could not find a KV slot for the batch", "aborted"
+_KV_TYPES: dict[KvType, int] = {"f16": llama_cpp.GGML_TYPE_F16, "q8_0": llama_cpp.GGML_TYPE_Q8_0}
+_NEVER = llama_cpp.ggml_abort_callback()
 
 Logits = npt.NDArray[np.float32]
-
-
-@dataclass
-class Batch:
-    """Tokens for one ``llama_decode``; arrays are allocated once and reused."""
-
-    capacity: int
-
-    def __post_init__(self) -> None:
-        self.size = 0
-        self._tokens = np.zeros(self.capacity, np.int32)
-        self._positions = np.zeros(self.capacity, np.int32)
-        self._sequence_counts = np.zeros(self.capacity, np.int32)
-        self._sequences = np.zeros((self.capacity, MAX_LANES), np.int32)
-        self._wants_logits = np.zeros(self.capacity, np.int8)
-        rows = (ctypes.POINTER(ctypes.c_int32) * self.capacity)()
-        for index in range(self.capacity):
-            rows[index] = self._sequences[index].ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
-        as_int = ctypes.POINTER(ctypes.c_int32)
-        self._rows = rows  # the structure points to them
-        self._struct = llama_cpp.llama_batch(
-            n_tokens=0,
-            token=self._tokens.ctypes.data_as(as_int),
-            embd=None,
-            pos=self._positions.ctypes.data_as(as_int),
-            n_seq_id=self._sequence_counts.ctypes.data_as(as_int),
-            seq_id=ctypes.cast(rows, ctypes.POINTER(as_int)),
-            logits=self._wants_logits.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
-        )
-
-    @property
-    def room(self) -> int:
-        """How many more tokens fit."""
-        return self.capacity - self.size
-
-    def clear(self) -> None:
-        """Forget all tokens."""
-        self.size = 0
-
-    def add(self, token: int, position: int, sequences: Sequence[int], *, logits: bool = False) -> int:
-        """Append one token that belongs to all of ``sequences``; return its index in the batch."""
-        index = self.size
-        self._tokens[index] = token
-        self._positions[index] = position
-        self._sequence_counts[index] = len(sequences)
-        self._sequences[index, : len(sequences)] = sequences
-        self._wants_logits[index] = logits
-        self.size += 1
-        return index
-
-    def as_struct(self) -> llama_cpp.llama_batch:
-        """Return the C structure that points into these arrays."""
-        self._struct.n_tokens = self.size
-        return self._struct
+State = npt.NDArray[np.uint8]
 
 
 class Context:
@@ -88,54 +46,141 @@ class Context:
         Raises:
             LoadFailed: not enough memory, or the model cannot run so.
         """
-        params = llama_cpp.llama_context_default_params()
-        params.n_ctx = placement.context_length
-        params.n_batch = params.n_ubatch = placement.batch_size
-        params.n_seq_max = placement.sequences + MAX_LANES
-        # One buffer for all sequences: a prefix is shared by copying cell marks, not cells.
-        params.kv_unified = True
-        params.n_threads = params.n_threads_batch = placement.threads
-        params.no_perf = True
-        self.handle = llama_cpp.llama_init_from_model(model.handle, params)
+        # No more than outputs fit a batch, which llama_init_from_model insists on.
+        outputs = min(placement.batch_size, placement.context_length)
+        self.sequences = min(placement.sequences + SPARE_SEQUENCES, outputs)
+        """Sequence ids are 0 to one less than this."""
+        self.handle = llama_cpp.llama_init_from_model(model.handle, self._params(placement))
         if not self.handle:
             raise LoadFailed(str(model.path), log.reason())
         self._memory = llama_cpp.llama_get_memory(self.handle)
-        self._vocab_size = model.vocab_size
+        self._row = ctypes.c_float * model.vocab_size
         self.length: int = llama_cpp.llama_n_ctx(self.handle)
         self.batch_size: int = llama_cpp.llama_n_batch(self.handle)
         self.cuttable = not (
-            llama_cpp.llama_model_is_recurrent(model.handle) or llama_cpp.llama_model_is_hybrid(model.handle)
+            llama_cpp.llama_model_is_recurrent(model.handle)
+            or llama_cpp.llama_model_is_hybrid(model.handle)
+            or llama_cpp.llama_model_n_swa(model.handle) > 0
         )
-        """Whether a sequence can be shortened: a recurrent state has no past to go back to."""
+        """Whether a sequence can be shortened. A recurrent state has no past to go back to, and of what a
+        sliding window has left behind, llama.cpp may give the cells to others (llama_kv_cache::find_slot)."""
+
+    def _params(self, placement: Placement) -> llama_cpp.llama_context_params:
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx = placement.context_length
+        params.n_batch = params.n_ubatch = placement.batch_size
+        params.n_seq_max = params.n_outputs_max = self.sequences
+        # One buffer for all sequences: a prefix is shared by copying cell marks, not cells.
+        params.kv_unified = True
+        params.type_k = params.type_v = _KV_TYPES[placement.kv_type]
+        params.n_threads = params.n_threads_batch = placement.threads
+        params.no_perf = True
+        return params
 
     def close(self) -> None:
         """Free the cache (llama_free)."""
         llama_cpp.llama_free(self.handle)
 
-    def decode(self, batch: Batch) -> None:
+    def new_batch(self) -> Batch:
+        """Return an empty batch of the size that ``decode`` takes."""
+        return Batch(self.batch_size, self.sequences)
+
+    def decode(self, batch: Batch, interrupted: Callable[[], bool] | None = None) -> bool:
         """Run ``batch`` through the model (llama_decode).
+
+        Args:
+            batch: At most ``batch_size`` tokens, positions consecutive in each sequence.
+            interrupted: Asked every few milliseconds of a long batch whether to stop. The CPU back end asks
+                after each node of the graph; others run a batch to its end.
+
+        Returns:
+            False if it was interrupted; the cache is then as before the call.
 
         Raises:
             ContextFull: no free KV cells; the cache is as before the call.
             DecodeFailed: any other status.
         """
-        status = llama_cpp.llama_decode(self.handle, batch.as_struct())
+        if interrupted is None or batch.size < INTERRUPT_TOKENS:
+            status = llama_cpp.llama_decode(self.handle, batch.as_struct())
+        else:
+            status = self._decode_interruptibly(batch, interrupted)
         if status == _NO_KV_SLOT:
             raise ContextFull(batch.size, self.length)
-        if status != 0:
+        if status not in (0, _ABORTED):
             raise DecodeFailed(status)
+        return bool(status == 0)
+
+    def _decode_interruptibly(self, batch: Batch, interrupted: Callable[[], bool]) -> int:
+        failure: list[BaseException] = []
+        due = time.monotonic() + INTERRUPT_SECONDS
+
+        def ask(_: object) -> bool:
+            nonlocal due
+            now = time.monotonic()
+            if now < due:
+                return False
+            due = now + INTERRUPT_SECONDS
+            try:
+                return interrupted()
+            except BaseException as error:  # ctypes would print and forget it
+                failure.append(error)
+                return True
+
+        callback = llama_cpp.ggml_abort_callback(ask)
+        llama_cpp.llama_set_abort_callback(self.handle, callback, None)
+        try:
+            status = int(llama_cpp.llama_decode(self.handle, batch.as_struct()))
+        finally:
+            llama_cpp.llama_set_abort_callback(self.handle, _NEVER, None)
+        if failure:
+            raise failure[0]
+        return status
 
     def logits(self, index: int) -> Logits:
         """Return the logits of the batch's token ``index``, shape (vocab_size,), a view that the next decode
         overwrites (llama_get_logits_ith)."""
         pointer = llama_cpp.llama_get_logits_ith(self.handle, index)
-        return np.ctypeslib.as_array(pointer, shape=(self._vocab_size,))
+        # Not numpy.ctypeslib.as_array, which takes longer than finding the largest of the values does.
+        row: Logits = np.frombuffer(
+            memoryview(self._row.from_address(ctypes.addressof(pointer.contents))), np.float32
+        )
+        return row
+
+    # --- sequences ----------------------------------------------------------------------------------
 
     def truncate(self, sequence: int, length: int) -> bool:
         """Keep the first ``length`` positions of ``sequence``; False where the model's memory cannot be cut
         (llama_memory_seq_rm), in which case nothing changed."""
+        if length and not self.cuttable:
+            return False
         return bool(llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1))
 
     def share(self, source: int, target: int, length: int) -> None:
-        """Make ``target`` begin with the first ``length`` positions of ``source`` (llama_memory_seq_cp)."""
-        llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, length)
+        """Make ``target`` begin with the first ``length`` positions of ``source`` (llama_memory_seq_cp).
+
+        Where memory cannot be cut, ``length`` must be all that ``source`` holds.
+        """
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, length if self.cuttable else -1)
+
+    def save(self, sequence: int) -> State:
+        """Return what the cache holds of ``sequence``, shape (bytes,) (llama_state_seq_get_data)."""
+        size = llama_cpp.llama_state_seq_get_size(self.handle, sequence)
+        state = np.empty(size, np.uint8)
+        written = llama_cpp.llama_state_seq_get_data(self.handle, _bytes(state), size, sequence)
+        return state[:written]
+
+    def restore(self, sequence: int, state: State) -> bool:
+        """Put back what ``save`` returned, into an empty ``sequence`` (llama_state_seq_set_data).
+
+        Returns:
+            False if there are not enough free KV cells or the state is of another kind; the sequence is
+            then empty.
+        """
+        if llama_cpp.llama_state_seq_set_data(self.handle, _bytes(state), state.size, sequence):
+            return True
+        self.truncate(sequence, 0)
+        return False
+
+
+def _bytes(state: State) -> ctypes._Pointer[ctypes.c_uint8]:
+    return state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))

@@ -17,7 +17,7 @@ from kylin_gguf.errors import LoadFailed
 from kylin_gguf.records import Placement
 
 _WARNING = 3  # ggml_log_level: warnings and errors explain why a load failed
-_LOAD_MODE_NONE, _LOAD_MODE_MMAP = 0, 1  # enum llama_load_mode
+_LOAD_MODE_MMAP = 1  # enum llama_load_mode
 
 
 class LogTail:
@@ -48,8 +48,9 @@ class Model:
         """
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = placement.gpu_layers
-        params.load_mode = _LOAD_MODE_MMAP if placement.mmap else _LOAD_MODE_NONE
-        params.use_extra_bufts = placement.repack
+        # Also when weights are repacked: the file's pages can be dropped again once they were read.
+        params.load_mode = _LOAD_MODE_MMAP
+        params.use_extra_bufts = placement.mode == "throughput"
 
         def report(fraction: float, _: object) -> bool:
             progress(fraction)

@@ -1,107 +1,203 @@
 """Which sequence holds which tokens, so that a prompt's known beginning is never computed twice.
 
-A slot is one sequence id of the context. A finished request leaves its tokens in its slot; the next request
-starts from the slot that shares most with it, in place when it continues that text, else by sharing cells
-with a fresh slot (free in a unified KV cache).
+A slot is one sequence id of the context. A finished request leaves its tokens in its slot. The next request
+starts from the slot, or the file, that shares most with it: in place when it continues that text, else by
+sharing cells with a fresh slot, which is free in a unified KV cache.
+
+Where memory cannot be cut (``Context.cuttable``), only a slot all of whose tokens the prompt begins with can
+be used. There a copy of the sequence is kept at the end of each prompt: the point to which a retried or
+edited turn goes back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import count
+from pathlib import Path
 
 from kylin_gguf.engine.context import Context
+from kylin_gguf.engine.prefix_store import PrefixStore
+from kylin_gguf.engine.radix_tree import RadixTree
+from kylin_gguf.errors import Busy
+
+WORTH_READING = 16
+"""Tokens that a file must save over what memory holds; fewer are computed sooner than read."""
+
+WORTH_KEEPING = 32
+"""Tokens below which a prefix is not written to disk."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Slot:
     """One sequence. ``tokens`` are exactly what its part of the KV cache holds."""
 
     sequence: int
     tokens: list[int] = field(default_factory=list)
-    busy: bool = False
-    used: int = 0
-    """When it was last released, on the cache's own clock."""
-
-
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """Return the length of the longest common beginning of two token sequences."""
-    for index, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
-            return index
-    return min(len(a), len(b))
+    busy: bool = True
+    hits: int = 0
+    """How many requests began from it."""
+    worth: float = 0.0
+    """Who is least worth is evicted first."""
 
 
 class PrefixCache:
     """The slots of one context."""
 
-    def __init__(self, context: Context, sequences: int) -> None:
-        self._context = context
-        self._slots = [Slot(index) for index in range(sequences)]
-        self._clock = count(1)
+    def __init__(self, context: Context, store: PrefixStore | None = None) -> None:
+        self._context, self._store = context, store
+        self._free = list(reversed(range(context.sequences)))
+        self._slots: set[Slot] = set()
+        self._tree: RadixTree[Slot] = RadixTree()
+        self._age = 0.0
+        """The worth of what was evicted last: newcomers start from there, so that old hits do not count for
+        ever (GreedyDual-Size-Frequency, Cherkasova 1998)."""
 
-    @property
-    def has_free(self) -> bool:
-        """Whether ``acquire`` would find a slot."""
-        return any(not slot.busy for slot in self._slots)
-
-    def acquire(self, prompt: Sequence[int]) -> tuple[Slot, int] | None:
-        """Take a free slot for ``prompt``; return it with the number of tokens it holds already, or None.
+    def acquire(self, prompt: Sequence[int]) -> tuple[Slot, int]:
+        """Take a slot for ``prompt``; return it with the number of tokens it holds already.
 
         At least one token is left to compute, since its logits are what the request needs.
         """
-        free = [slot for slot in self._slots if not slot.busy]
-        if not free:
+        wanted = prompt[:-1]
+        source, shared = self._best(wanted)
+        path, on_disk = None, 0
+        if self._store:
+            path, on_disk = self._store.match(wanted, whole=not self._context.cuttable)
+        if path and on_disk >= shared + WORTH_READING and (slot := self._restore(path, on_disk)):
+            return slot, len(slot.tokens)
+        if source is None:
+            return self._new(), 0
+        source.hits += 1
+        source.worth = self._worth(source)
+        if not source.busy and shared == len(source.tokens) and self._context.cuttable:
+            source.busy = True
+            return source, shared
+        slot = self._new(keep=source)
+        self._copy(source, slot, shared)
+        return slot, shared
+
+    def _best(self, wanted: Sequence[int]) -> tuple[Slot | None, int]:
+        slots, length = self._tree.match(wanted) if self._context.cuttable else self._tree.match_whole(wanted)
+        if not slots:
+            return None, 0
+        # Of several, one that ends where the prompt goes on can be taken over in place.
+        return min(slots, key=lambda slot: (slot.busy, len(slot.tokens), slot.sequence)), length
+
+    def _new(self, keep: Slot | None = None) -> Slot:
+        while not self._free:
+            if not self.evict(keep):
+                raise AssertionError("there are more sequences than requests run at a time")
+        slot = Slot(self._free.pop())
+        self._slots.add(slot)
+        return slot
+
+    def _copy(self, source: Slot, target: Slot, length: int) -> None:
+        self._context.share(source.sequence, target.sequence, length)
+        target.tokens = source.tokens[:length]
+
+    def _restore(self, path: Path, length: int) -> Slot | None:
+        assert self._store is not None
+        tokens, state = self._store.tokens(path), self._store.read(path)
+        if state is None:
             return None
-        limit = len(prompt) - 1
-        source = max(self._slots, key=lambda slot: (common_prefix(slot.tokens, prompt), slot.used))
-        shared = min(common_prefix(source.tokens, prompt), limit)
-        if shared < len(source.tokens) and not self._context.cuttable:
-            shared = 0
-        # Taking the source over in place would forget its own ending; do it when that is a continuation,
-        # or when little of it would be kept by anyone.
-        if not source.busy and shared * 2 >= len(source.tokens):
-            target = source
-        else:
-            target = min(
-                (slot for slot in free if slot is not source), key=lambda slot: slot.used, default=source
-            )
-        cached = self._prepare(source, target, shared)
-        target.busy = True
-        return target, cached
+        slot = self._new()
+        while not self._context.restore(slot.sequence, state):
+            if not self.evict(cells=True):
+                self._drop(slot)
+                return None
+        self._context.truncate(slot.sequence, length)
+        slot.tokens, slot.hits = tokens[:length], 1
+        return slot
 
-    def _prepare(self, source: Slot, target: Slot, shared: int) -> int:
-        """Make ``target`` hold the first ``shared`` tokens of ``source``; return how many it really holds."""
-        if target is source:
-            return self._cut(target, shared)
-        self.forget(target)
-        if shared:
-            self._context.share(source.sequence, target.sequence, shared)
-            target.tokens = source.tokens[:shared]
-        return len(target.tokens)
-
-    def _cut(self, slot: Slot, length: int) -> int:
-        if length < len(slot.tokens) and not self._context.truncate(slot.sequence, length):
-            # Recurrent and some hybrid memories cannot be cut: compute the prompt again, honestly.
-            self.forget(slot)
-        del slot.tokens[length:]
-        return len(slot.tokens)
+    def computed(self, slot: Slot) -> None:
+        """Note that ``slot`` now holds a whole prompt, which others may begin with from now on."""
+        if self._context.cuttable:
+            self._tree.insert(slot, slot.tokens)
+            return
+        whole, length = self._tree.match_whole(slot.tokens)
+        if length == len(slot.tokens) and whole:
+            return
+        checkpoint = self._new(keep=slot)
+        self._copy(slot, checkpoint, len(slot.tokens))
+        self.release(checkpoint)
 
     def release(self, slot: Slot) -> None:
         """Give a slot back; its tokens stay for whoever shares them."""
         slot.busy = False
-        slot.used = next(self._clock)
+        same, length = self._tree.match_whole(slot.tokens)
+        if not slot.tokens or (length == len(slot.tokens) and same - {slot}):
+            self._drop(slot)
+            return
+        self._tree.insert(slot, slot.tokens)
+        slot.worth = self._worth(slot)
+
+    def _worth(self, slot: Slot) -> float:
+        # A token costs more to compute the more tokens stand before it.
+        return self._age + (1 + slot.hits) * (1.0 + len(slot.tokens) / self._context.length)
 
     def forget(self, slot: Slot) -> None:
         """Empty a slot."""
+        self._tree.remove(slot)
         self._context.truncate(slot.sequence, 0)
-        slot.tokens.clear()
+        slot.tokens = []
 
-    def evict(self) -> bool:
-        """Empty the least recently used idle slot that holds something; False if there is none."""
-        idle = [slot for slot in self._slots if not slot.busy and slot.tokens]
+    def _drop(self, slot: Slot) -> None:
+        self.forget(slot)
+        self._slots.discard(slot)
+        self._free.append(slot.sequence)
+
+    def evict(self, keep: Slot | None = None, *, cells: bool = False) -> bool:
+        """Empty the idle slot that is least worth; False if there is none.
+
+        Args:
+            keep: A slot to spare.
+            cells: Whether KV cells are wanted, not just a sequence id: what others share gives none back.
+        """
+        idle = [slot for slot in self._slots if not slot.busy and slot is not keep]
+        if cells:
+            idle = [slot for slot in idle if self._tree.own(slot)] or idle
         if not idle:
             return False
-        self.forget(min(idle, key=lambda slot: slot.used))
+        victim = min(idle, key=lambda slot: (slot.worth, slot.sequence))
+        self._age = victim.worth
+        self._drop(victim)
         return True
+
+    @contextmanager
+    def lanes(self, count: int) -> Iterator[list[int]]:
+        """Lend ``count`` empty sequence ids; they are emptied afterwards.
+
+        Raises:
+            Busy: there are not so many.
+        """
+        while len(self._free) < count and self.evict():
+            pass
+        if len(self._free) < count:  # only where a context is so short that it has few sequences
+            raise Busy("sequences", len(self._free))
+        lanes = [self._free.pop() for _ in range(count)]
+        try:
+            yield lanes
+        finally:
+            for lane in lanes:
+                self._context.truncate(lane, 0)
+            self._free += lanes
+
+    def known(self, prompt: Sequence[int]) -> int:
+        """Return how many tokens of ``prompt`` memory holds."""
+        return self._best(prompt[:-1])[1]
+
+    def keep(self, slot: Slot) -> None:
+        """Write a slot's tokens to disk, unless they are there."""
+        if self._store and not self._store.has(slot.tokens):
+            self._store.write(slot.tokens, self._context.save(slot.sequence))
+
+    def save(self) -> None:
+        """Write what is worth keeping to disk, before the model is unloaded."""
+        if self._store is None:
+            return
+        idle = [slot for slot in self._slots if not slot.busy and len(slot.tokens) >= WORTH_KEEPING]
+        # The most worth last: the store drops what was written first when it runs out of room.
+        for slot in sorted(idle, key=lambda slot: slot.worth):
+            longer_exists = self._context.cuttable and not self._tree.own(slot)
+            if not longer_exists:
+                self.keep(slot)

@@ -25,6 +25,7 @@ from kylin_gguf.records import (
     SamplingOptions,
     ScoreRequest,
     Scores,
+    Settings,
     Usage,
 )
 
@@ -54,7 +55,7 @@ class EngineProcess:
         cls,
         model: InstalledModel,
         placement: Placement,
-        native_dirs: Sequence[Path],
+        settings: Settings,
         progress: Callable[[float], None],
         on_exit: Callable[[EngineProcess], None],
     ) -> EngineProcess:
@@ -75,12 +76,12 @@ class EngineProcess:
                 pass_fds=[theirs.fileno()],
                 process_group=0,
                 stdin=asyncio.subprocess.DEVNULL,
-                env=os.environ | {"KYLIN_GGUF_NATIVE_DIRS": os.pathsep.join(map(str, native_dirs))},
+                env=os.environ | {"KYLIN_GGUF_NATIVE_DIRS": os.pathsep.join(map(str, settings.native_dirs))},
             )
         engine = cls(model, placement, 0.0, on_exit, process, AsyncChannel(ours))
         engine._incoming = engine._channel.events()
         try:
-            await engine._load(progress)
+            await engine._load(settings, progress)
         except BaseException:
             await engine.stop()
             raise
@@ -146,6 +147,7 @@ class EngineProcess:
             "id": request_id,
             "messages": [message.to_json() for message in request.messages],
             "continuations": list(request.continuations),
+            "standing": request.standing,
         }
         self._channel.post(payload)
         try:
@@ -175,11 +177,13 @@ class EngineProcess:
 
     # --- the channel --------------------------------------------------------------------------------
 
-    async def _load(self, progress: Callable[[float], None]) -> None:
+    async def _load(self, settings: Settings, progress: Callable[[float], None]) -> None:
         payload = {
             "op": "load",
             "path": str(self.model.path),
             "placement": self.placement.to_json(),
+            "prefix_dir": str(settings.cache_dir / "prefixes"),
+            "prefix_bytes": settings.prefix_cache_mb * 1_000_000,
         }
         self._channel.post(payload)
         async for event in self._incoming:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ from kylin_gguf.chat_template import ChatTemplate
 from kylin_gguf.engine.channel import Payload
 from kylin_gguf.engine.context import Context
 from kylin_gguf.engine.model import LogTail, Model
+from kylin_gguf.engine.prefix_cache import PrefixCache
+from kylin_gguf.engine.prefix_store import PrefixStore, fingerprint
 from kylin_gguf.engine.prompt import encode_prompt
 from kylin_gguf.engine.scheduler import Scheduler
 from kylin_gguf.engine.stream import ClientStream
@@ -28,10 +31,15 @@ class Requests:
     """The loaded model and what is asked of it."""
 
     def __init__(
-        self, send: Callable[[Payload], None], open_stream: Callable[[int, int], ClientStream]
+        self,
+        send: Callable[[Payload], None],
+        open_stream: Callable[[int, int], ClientStream],
+        listen: Callable[[], bool],
+        build: str,
     ) -> None:
-        """``send`` answers the service; ``open_stream`` takes a request's id and descriptor."""
-        self._send, self._open_stream = send, open_stream
+        """``send`` answers the service; ``open_stream`` takes a request's id and descriptor; ``listen`` is
+        for the scheduler; ``build`` names llama.cpp's build."""
+        self._send, self._open_stream, self._listen, self._build = send, open_stream, listen, build
         self._handlers: dict[str, Callable[[Payload, int | None], None]] = {
             "load": self._load,
             "generate": self._generate,
@@ -63,6 +71,11 @@ class Requests:
         if self._scheduler:
             self._scheduler.cancel(request_id)
 
+    def close(self) -> None:
+        """Keep what the next worker of this model can use."""
+        if self._scheduler:
+            self._scheduler.close()
+
     # --- handlers -----------------------------------------------------------------------------------
 
     def _load(self, payload: Payload, _: int | None) -> None:
@@ -74,11 +87,19 @@ class Requests:
         if not self._model.has_decoder:
             raise UnsupportedModel(payload["path"], "it is an embedding model and generates no text")
         self._context = Context(self._model, placement, tail)
-        self._first_lane = placement.sequences
         self._template_source = self._model.chat_template()
         self._template: ChatTemplate | None = None
-        self._scheduler = Scheduler(self._context, placement.sequences)
+        cache = PrefixCache(self._context, self._store(payload, placement))
+        self._scheduler = Scheduler(self._context, cache, placement.sequences, self._listen)
         self._send({"event": "ready", "load_s": time.perf_counter() - began})
+
+    def _store(self, payload: Payload, placement: Placement) -> PrefixStore | None:
+        if not payload["prefix_bytes"]:
+            return None
+        # What the numbers in a KV cache depend on; how long it is does not matter.
+        parts = (fingerprint(self._model.path), placement.kv_type, placement.mode, placement.gpu_layers)
+        key = hashlib.blake2b(" ".join(map(str, (*parts, self._build))).encode(), digest_size=16).hexdigest()
+        return PrefixStore(Path(payload["prefix_dir"]), key, payload["prefix_bytes"])
 
     def _report_progress(self) -> Callable[[float], None]:
         sent = 0.0
@@ -136,9 +157,8 @@ class Requests:
 
         end = self._model.end_of_turn()
         answers = [[*self._model.tokenize(text, special=False), end] for text in payload["continuations"]]
-        self._submit(
-            Scoring(request_id, self._prompt(payload["messages"]), answers, self._first_lane, report)
-        )
+        prompt = self._prompt(payload["messages"])
+        self._submit(Scoring(request_id, prompt, answers, report, standing=payload["standing"]))
 
     def _submit(self, task: Generation | Scoring) -> None:
         assert self._scheduler is not None, "the service sends nothing before `ready`"

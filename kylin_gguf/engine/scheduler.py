@@ -2,50 +2,72 @@
 
 from __future__ import annotations
 
-from collections import deque
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from kylin_gguf.engine.context import Batch, Context
+from kylin_gguf.engine.context import Context
+from kylin_gguf.engine.pace import Pace
 from kylin_gguf.engine.prefix_cache import PrefixCache, Slot
-from kylin_gguf.engine.tasks.task import Task
-from kylin_gguf.errors import Busy, ContextFull, KylinError
+from kylin_gguf.engine.radix_tree import common_prefix
+from kylin_gguf.engine.tasks.task import Priority, Task
+from kylin_gguf.engine.waiting import WaitingLine, cells
+from kylin_gguf.errors import ContextFull, KylinError
 from kylin_gguf.frames import EndReason
 
-PREFILL_BESIDE_DECODE = 64
-"""Prompt tokens taken into a step in which other requests stream: what keeps their pace."""
+WORTH_WAITING = 32
+"""Prompt tokens that another request is about to compute and that are worth waiting for."""
 
-MAX_WAITING = 64
+SMALLEST_SHARE = 16
+"""Prompt tokens below which dividing a step among prompts gains nobody anything."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Running:
     """A task and the slot it has."""
 
     task: Task
     slot: Slot
+    prefilled: bool = False
 
     @property
-    def prefilling(self) -> bool:
-        """Whether some of the prompt is still to be computed."""
-        return self.task.next_token is None and len(self.slot.tokens) < len(self.task.prompt)
+    def pending(self) -> int:
+        """How many of the task's tokens have not gone through the model."""
+        return len(self.task.tokens) - len(self.slot.tokens)
+
+    @property
+    def interactive(self) -> bool:
+        """Whether somebody waits for it."""
+        return self.task.priority == Priority.INTERACTIVE
 
 
 class Scheduler:
-    """Owns the KV cache's slots and decides what each decode step computes."""
+    """Decides what each decode step computes, and for whom."""
 
-    def __init__(self, context: Context, sequences: int) -> None:
-        self._context = context
-        self._cache = PrefixCache(context, sequences)
-        self._batch = Batch(context.batch_size)
-        self._waiting: deque[Task] = deque()
+    def __init__(
+        self, context: Context, cache: PrefixCache, sequences: int, listen: Callable[[], bool]
+    ) -> None:
+        """Schedule at most ``sequences`` requests at a time.
+
+        ``listen`` is called during long decodes: it takes in messages (and calls ``submit`` and ``cancel``)
+        and returns whether to go on decoding.
+        """
+        self._context, self._cache, self._listen = context, cache, listen
+        self._sequences = sequences
+        self._batch = context.new_batch()
+        self._pace = Pace()
+        self._waiting = WaitingLine()
         self._running: list[Running] = []
+        self._planned: list[tuple[Running, int]] = []
+        self._streams = 0
+        self._crowded = False
+        """Whether cells ran out since a request last ended: the count of ``_fits`` was too hopeful then."""
 
     @property
     def has_work(self) -> bool:
         """Whether a step would do something now, without waiting for a client or a message."""
-        if self._waiting and (self._cache.has_free or any(task.cancelled for task in self._waiting)):
-            return True
-        return any(run.task.cancelled or not run.task.paused for run in self._running)
+        tasks = (*self._waiting, *(run.task for run in self._running))
+        return any(task.cancelled or not task.paused for task in tasks)
 
     def submit(self, task: Task) -> None:
         """Queue ``task``.
@@ -54,11 +76,9 @@ class Scheduler:
             ContextFull: its prompt can never fit.
             Busy: the queue is full.
         """
-        if len(task.prompt) >= self._context.length:
-            raise ContextFull(len(task.prompt), self._context.length)
-        if len(self._waiting) >= MAX_WAITING:
-            raise Busy("waiting requests", MAX_WAITING)
-        self._waiting.append(task)
+        if len(task.tokens) >= self._context.length:
+            raise ContextFull(len(task.tokens), self._context.length)
+        self._waiting.join(task)
 
     def cancel(self, request_id: int) -> None:
         """End a request at the next step; unknown ids have ended already."""
@@ -73,90 +93,169 @@ class Scheduler:
         outputs = self._fill_batch()
         if not self._batch.size or not self._decode():
             return
-        self._advance()
+        for run, count in self._planned:
+            done = len(run.slot.tokens)
+            run.slot.tokens += run.task.tokens[done : done + count]
         for run, index in outputs:
             self._hand_over(run, index)
-        # A scoring decodes for itself, which overwrites the logits: only after everyone has drawn.
+        # Decodes of a task's own overwrite the logits: only after everyone has used them.
         for run, _ in outputs:
-            if run in self._running:
+            if run in self._running and not run.pending:
                 self._settle(run)
+
+    def close(self) -> None:
+        """Keep on disk what was computed; requests that still run are not told."""
+        for run in list(self._running):
+            self._leave(run)
+        self._cache.save()
+
+    # --- who runs -----------------------------------------------------------------------------------
 
     def _reap(self) -> None:
         for task in [task for task in self._waiting if task.cancelled]:
-            self._waiting.remove(task)
+            self._waiting.leave(task)
             task.finish("cancelled")
         for run in [run for run in self._running if run.task.cancelled]:
             self._end(run, "cancelled")
 
     def _admit(self) -> None:
-        while self._waiting:
-            found = self._cache.acquire(self._waiting[0].prompt)
-            if found is None:
-                return
-            slot, cached = found
-            task = self._waiting.popleft()
-            task.started(cached)
-            self._running.append(Running(task, slot))
+        for task in self._waiting:
+            if task.paused or self._awaits_another(task):
+                continue
+            while not self._fits(task):
+                if not self._displace_for(task):
+                    break
+            else:
+                self._start(task)
+                continue
+            break
+        if self._waiting:
+            self._waiting.tell()
+
+    def _fits(self, task: Task) -> bool:
+        if not self._running:
+            return True
+        if self._crowded or len(self._running) == self._sequences:
+            return False
+        background = sum(not run.interactive for run in self._running)
+        if task.priority == Priority.BACKGROUND and background >= max(self._sequences - 1, 1):
+            return False  # somebody may come who waits
+        tasks = [*(run.task for run in self._running), task]
+        return cells(tasks, shared=self._context.cuttable) <= self._context.length
+
+    def _displace_for(self, task: Task) -> bool:
+        """Send somebody who matters less than ``task`` back into the line; False if there is nobody."""
+        for run in reversed(self._running):
+            if run.task.paused or run.task.priority > task.priority:
+                self._displace(run)
+                return True
+        return False
+
+    def _displace(self, run: Running) -> None:
+        self._running.remove(run)
+        self._cache.release(run.slot)
+        self._waiting.rejoin(run.task)
+
+    def _awaits_another(self, task: Task) -> bool:
+        """Return whether a running request is about to compute much of what ``task`` begins with."""
+        if not self._context.cuttable:
+            return False
+        for run in self._running:
+            if run.prefilled or run.task.paused:
+                continue
+            shared = common_prefix(run.task.tokens, task.tokens)
+            if shared - self._cache.known(task.tokens) >= WORTH_WAITING:
+                if len(run.slot.tokens) < shared:
+                    return True
+                self._cache.computed(run.slot)  # not its end yet, but all that can be shared
+        return False
+
+    def _start(self, task: Task) -> None:
+        self._waiting.leave(task)
+        slot, cached = self._cache.acquire(task.tokens)
+        task.started(cached)
+        self._running.append(Running(task, slot))
+
+    # --- what a step computes -----------------------------------------------------------------------
 
     def _fill_batch(self) -> list[tuple[Running, int]]:
         """Put next tokens, then prompt chunks, into the batch; return who awaits which output."""
         self._batch.clear()
-        self._planned: list[tuple[Running, list[int]]] = []
+        self._planned = []
         outputs = []
         ready = [run for run in self._running if not run.task.paused]
         for run in ready:
-            if run.task.next_token is not None:
-                outputs.append((run, self._plan(run, [run.task.next_token], last=True)))
-        budget = min(self._batch.room, PREFILL_BESIDE_DECODE) if outputs else self._batch.room
-        for run in ready:
-            if run.prefilling and budget:
-                done = len(run.slot.tokens)
-                chunk = run.task.prompt[done : done + budget]
-                last = done + len(chunk) == len(run.task.prompt)
-                index = self._plan(run, chunk, last=last)
-                budget -= len(chunk)
-                if last:
-                    outputs.append((run, index))
+            if run.pending == 1:
+                outputs.append((run, self._plan(run, 1)))
+        self._streams = len(outputs)
+        paced = any(run.interactive for run, _ in outputs)
+        budget = self._pace.chunk(self._batch.room) if paced else self._batch.room
+        prompts = [run for run in ready if run.pending > 1]
+        waited_for = [run for run in prompts if run.interactive]
+        for run, count in _divide(budget, waited_for or prompts):
+            index = self._plan(run, count)
+            if count == run.pending:
+                outputs.append((run, index))
         return outputs
 
-    def _plan(self, run: Running, tokens: list[int], *, last: bool) -> int:
-        start, sequence = len(run.slot.tokens), [run.slot.sequence]
-        index = -1
-        for offset, token in enumerate(tokens):
-            wants = last and offset == len(tokens) - 1
-            index = self._batch.add(token, start + offset, sequence, logits=wants)
-        self._planned.append((run, tokens))
-        return index
+    def _plan(self, run: Running, count: int) -> int:
+        """Add the next ``count`` tokens of ``run``; return the index of the last."""
+        start = len(run.slot.tokens)
+        chunk = run.task.tokens[start : start + count]
+        self._batch.extend(chunk[:-1], start, run.slot.sequence)
+        self._planned.append((run, count))
+        last = start + count - 1
+        logits = count == run.pending
+        return self._batch.add(chunk[-1], last, (run.slot.sequence,), logits=logits)
 
     def _decode(self) -> bool:
         """Decode the batch, making room if the KV cache is full; False if the step must be planned anew."""
+        interrupted = self._interrupted if self._context.cuttable else None
         while True:
+            began = time.perf_counter()
             try:
-                self._context.decode(self._batch)
+                if not self._context.decode(self._batch, interrupted):
+                    return False
+                prompt_tokens = self._batch.size - self._streams
+                self._pace.observe(self._streams, prompt_tokens, time.perf_counter() - began)
                 return True
             except ContextFull:
-                if self._cache.evict():
+                if self._cache.evict(cells=True):
                     continue
-                # Nothing idle is left: the longest request has had the most, so it gives way.
-                longest = max((run for run, _ in self._planned), key=lambda run: len(run.slot.tokens))
-                self._give_way(longest)
+                self._give_way()
                 return False
             except KylinError as error:
                 for run, _ in self._planned:
                     self._end(run, "error", error, forget=True)
                 return False
 
-    def _give_way(self, run: Running) -> None:
-        if run.prefilling:
-            self._end(run, "error", ContextFull(len(run.task.prompt), self._context.length), forget=True)
-        else:
-            self._end(run, "length", forget=True)
+    def _interrupted(self) -> bool:
+        """Take in what has arrived meanwhile; return whether the batch has lost its purpose."""
+        if not self._listen():
+            return True
+        if any(run.task.cancelled for run, _ in self._planned):
+            return True
+        urgent = any(task.priority == Priority.INTERACTIVE for task in self._waiting)
+        return urgent and not any(run.interactive for run, _ in self._planned)
 
-    def _advance(self) -> None:
-        for run, tokens in self._planned:
-            run.slot.tokens.extend(tokens)
+    def _give_way(self) -> None:
+        """Free cells when every one belongs to a running request: whoever matters least waits, and goes on
+        later where it was; the only one left has had the whole context."""
+        self._crowded = True
+        if len(self._running) > 1:
+            self._displace(max(reversed(self._running), key=lambda run: (run.task.paused, run.task.priority)))
+        elif self._running[0].pending > 1:
+            run = self._running[0]
+            self._end(run, "error", ContextFull(len(run.task.tokens), self._context.length))
+        else:
+            self._end(self._running[0], "length")
+
+    # --- what comes of it ---------------------------------------------------------------------------
 
     def _hand_over(self, run: Running, index: int) -> None:
+        if not run.prefilled:
+            run.prefilled = True
+            self._cache.computed(run.slot)
         try:
             done = run.task.logits_ready(self._context, run.slot, index)
         except KylinError as error:
@@ -167,9 +266,10 @@ class Scheduler:
 
     def _settle(self, run: Running) -> None:
         try:
-            done = run.task.settle(self._context, run.slot)
+            with self._cache.lanes(run.task.lanes) as lanes:
+                done = run.task.settle(self._context, run.slot, lanes)
         except ContextFull as error:
-            if self._cache.evict():
+            if self._cache.evict(cells=True):
                 self._settle(run)
                 return
             self._end(run, "error", error)
@@ -190,4 +290,20 @@ class Scheduler:
 
     def _leave(self, run: Running) -> None:
         self._running.remove(run)
+        self._crowded = False
+        if run.task.standing and run.prefilled:
+            self._cache.keep(run.slot)
         self._cache.release(run.slot)
+
+
+def _divide(budget: int, runs: list[Running]) -> list[tuple[Running, int]]:
+    """Share ``budget`` prompt tokens evenly, so that a short prompt need not wait for a long one."""
+    shares = []
+    runs = sorted(runs, key=lambda run: run.pending)
+    for index, run in enumerate(runs):
+        even = max(budget // (len(runs) - index), SMALLEST_SHARE)
+        count = min(run.pending, even, budget)
+        if count:
+            shares.append((run, count))
+            budget -= count
+    return shares

@@ -1,7 +1,8 @@
 """The loop of the process that holds one model; it speaks ``engine.channel`` on one socket.
 
 One thread: it polls the channel and the clients' sockets, then lets the scheduler take one step, and so on.
-A cancel, a closed stream or a new request therefore takes effect within one decode step.
+A cancel, a closed stream or a new request therefore takes effect within one decode step; in the long steps of
+a prompt, the loop listens too.
 """
 
 from __future__ import annotations
@@ -19,39 +20,50 @@ from kylin_gguf.errors import KylinError
 class Worker:
     """The loop, and the streams that are still open. What is asked for is ``Requests``' business."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, build: str) -> None:
+        """``build`` names llama.cpp's build, which states on disk depend on."""
         self._control = control
         self._reader = channel.Reader(control)
         self._poll = select.epoll()
         self._poll.register(control.fileno(), select.EPOLLIN)
         self._streams: dict[int, tuple[int, ClientStream]] = {}
         """By file descriptor: the request's id and its stream."""
-        self._requests = Requests(self._send, self._open_stream)
+        self._requests = Requests(self._send, self._open_stream, self._listen, build)
+        self._serving = True
 
     def run(self) -> None:
-        """Serve until the channel is closed."""
-        while True:
-            busy = self._requests.has_work
-            for descriptor, events in self._poll.poll(0 if busy else None):
-                if descriptor != self._control.fileno():
-                    self._stream_event(descriptor, events)
-                elif not self._control_event():
-                    return
-            if self._requests.has_work:
+        """Serve until the channel is closed; then keep on disk what is worth keeping."""
+        while self._serving:
+            self._take_in(None if not self._requests.has_work else 0)
+            if self._serving and self._requests.has_work:
                 self._requests.step()
             self._sweep()
+        self._requests.close()
 
-    def _control_event(self) -> bool:
+    def _listen(self) -> bool:
+        """Take in what has arrived, in the middle of a decode; return whether to go on."""
+        self._take_in(0)
+        self._sweep()
+        return self._serving
+
+    def _take_in(self, timeout: float | None) -> None:
+        for descriptor, events in self._poll.poll(timeout):
+            if descriptor == self._control.fileno():
+                self._control_event()
+            elif descriptor in self._streams:  # else an event before it has closed it
+                self._stream_event(descriptor, events)
+
+    def _control_event(self) -> None:
         try:
             messages = self._reader.receive()
         except (EOFError, ConnectionResetError):
-            return False
+            self._serving = False
+            return
         for payload, descriptor in messages:
             try:
                 self._requests.handle(payload, descriptor)
             except KylinError as error:
                 self._fail(payload, descriptor, error)
-        return True
 
     def _fail(self, payload: channel.Payload, descriptor: int | None, error: KylinError) -> None:
         """Refuse a message: tell the client whose stream it carries, and the service."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from kylin_gguf.gguf_info import GgufInfo
 from kylin_gguf.offload.machine import Machine
-from kylin_gguf.records import Device, Placement
+from kylin_gguf.records import Device, KvType, LoadMode, Placement
 from kylin_gguf.translation import N_, translate
 
 GPU_MARGIN = 512 * 1024 * 1024
@@ -20,33 +20,35 @@ GPU_MARGIN = 512 * 1024 * 1024
 COMPUTE_MARGIN = 256 * 1024 * 1024
 """RAM for compute buffers and the interpreter."""
 
-_KV_BYTES = 2  # f16 keys and values
+_KV_BYTES: dict[KvType, float] = {"f16": 2.0, "q8_0": 34 / 32}  # q8_0: 34 bytes for 32 values
 _ALL_LAYERS = -1  # llama_model_params.n_gpu_layers: a negative value means all
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the user wants. ``threads`` 0 and ``gpu_layers`` -1 leave the choice to the planner."""
+    """What the user wants. ``threads`` 0, ``gpu_layers`` -1 and no ``mode``: as the planner chooses."""
 
     context_length: int
     sequences: int = 4
     threads: int = 0
     gpu_layers: int = -1
+    mode: LoadMode | None = None
+    kv_type: KvType = "f16"
 
 
-def kv_bytes(info: GgufInfo, context_length: int) -> int:
-    """Return the bytes of an f16 KV cache for ``context_length`` tokens."""
+def kv_bytes(info: GgufInfo, context_length: int, kv_type: KvType = "f16") -> int:
+    """Return the bytes of a KV cache for ``context_length`` tokens."""
     heads = info.head_count_kv or (info.head_count,)
     per_layer = heads if len(heads) == info.layers else heads[:1] * info.layers
     head_size = info.embedding_length // info.head_count if info.head_count else 0
     sizes = [info.own(f"attention.{part}_length") for part in ("key", "value")]
     width = sum(size if isinstance(size, int) else head_size for size in sizes)
-    return sum(per_layer) * width * _KV_BYTES * context_length
+    return int(sum(per_layer) * width * context_length * _KV_BYTES[kv_type])
 
 
-def needed_memory(info: GgufInfo, context_length: int) -> int:
+def needed_memory(info: GgufInfo, context_length: int, kv_type: KvType = "f16") -> int:
     """Return the bytes that running ``info`` takes, wherever they lie."""
-    return info.tensor_bytes + kv_bytes(info, context_length) + COMPUTE_MARGIN
+    return info.tensor_bytes + kv_bytes(info, context_length, kv_type) + COMPUTE_MARGIN
 
 
 def plan(info: GgufInfo, machine: Machine, request: Request) -> Placement:
@@ -58,12 +60,13 @@ def plan(info: GgufInfo, machine: Machine, request: Request) -> Placement:
         reasons.append(_say(N_("context shortened to {0} tokens: the model was trained for no more"), length))
     gpu_layers = request.gpu_layers
     if gpu_layers < 0:
-        gpu_layers, reason = _gpu_layers(info, machine, kv_bytes(info, length))
+        gpu_layers, reason = _gpu_layers(info, machine, kv_bytes(info, length, request.kv_type))
         reasons.append(reason)
-    in_ram = 0 if gpu_layers == _ALL_LAYERS else needed_memory(info, length)
+    in_ram = 0 if gpu_layers == _ALL_LAYERS else needed_memory(info, length, request.kv_type)
     # A repacked copy of the weights lies beside the mapped file.
-    repack = in_ram + info.tensor_bytes <= machine.memory
-    reasons += _memory_reasons(in_ram, machine.memory, repack)
+    room_for_copy = in_ram + info.tensor_bytes <= machine.memory
+    mode = request.mode or ("throughput" if room_for_copy else "instant")
+    reasons += _memory_reasons(in_ram, machine.memory, room_for_copy)
     threads = request.threads or machine.cores
     reasons.append(_say(N_("{0} threads: one a core this process may use"), threads))
     return Placement(
@@ -71,7 +74,8 @@ def plan(info: GgufInfo, machine: Machine, request: Request) -> Placement:
         context_length=length,
         threads=threads,
         sequences=request.sequences,
-        repack=repack,
+        mode=mode,
+        kv_type=request.kv_type,
         reasons=tuple(reasons),
     )
 
@@ -92,13 +96,13 @@ def _gpu_layers(info: GgufInfo, machine: Machine, kv: int) -> tuple[int, str]:
     return layers, _say(reason, layers, info.layers, best.description, room >> 20, whole >> 20)
 
 
-def _memory_reasons(in_ram: int, available: int, repack: bool) -> Iterator[str]:
+def _memory_reasons(in_ram: int, available: int, room_for_copy: bool) -> Iterator[str]:
     if in_ram > available:
         reason = N_(
             "slow: {0} MiB needed and {1} MiB free, so weights will be read from disk again and again"
         )
         yield _say(reason, in_ram >> 20, available >> 20)
-    elif not repack:
+    elif not room_for_copy:
         yield translate(N_("weights mapped, not repacked: there is no room for a second copy"))
 
 

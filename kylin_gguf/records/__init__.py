@@ -5,7 +5,7 @@ Sizes are bytes, durations seconds, rates tokens per second unless a name says o
 
 from kylin_gguf.records.conversation import ROLES, Message, Role
 from kylin_gguf.records.machine import Device, DeviceKind, FailedPlugin
-from kylin_gguf.records.models import InstalledModel, LoadedModel, Placement
+from kylin_gguf.records.models import InstalledModel, KvType, LoadedModel, LoadMode, Placement
 from kylin_gguf.records.progress import Progress, ProgressCallback, no_progress
 from kylin_gguf.records.requests import ScoreRequest, Scores, Usage
 from kylin_gguf.records.sampling import SamplingOptions
@@ -17,6 +17,8 @@ __all__ = [
     "DeviceKind",
     "FailedPlugin",
     "InstalledModel",
+    "KvType",
+    "LoadMode",
     "LoadedModel",
     "Message",
     "Placement",

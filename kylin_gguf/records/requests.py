@@ -35,6 +35,8 @@ class ScoreRequest:
 
     messages: tuple[Message, ...]
     continuations: tuple[str, ...]
+    standing: bool = False
+    """Whether later requests begin like this one, also after a restart: then the prefix is kept on disk."""
 
 
 @dataclass(frozen=True)

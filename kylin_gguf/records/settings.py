@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
+
+from kylin_gguf.records.models import KvType, LoadMode
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,11 @@ class Settings:
     """0: one a physical core within the cgroup's quota."""
     gpu_layers: int = -1
     """-1: as the planner decides; 0: CPU only."""
-    sequences: int = 4
+    sequences: int = 8
+    load_mode: LoadMode | Literal["auto"] = "auto"
+    kv_type: KvType = "f16"
+    prefix_cache_mb: int = 512
+    """Megabytes of prefixes kept on disk for the next start; 0: none."""
     idle_unload_s: float = 300.0
     idle_exit_s: float = 600.0
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)

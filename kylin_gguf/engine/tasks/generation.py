@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from kylin_gguf import frames
 from kylin_gguf.engine.context import Context
@@ -35,15 +35,17 @@ class Generation:
         stream: ClientStream,
         report: Callable[[EndReason, str, Usage, KylinError | None], None],
     ) -> None:
-        self.id, self.prompt, self.stream = request_id, prompt, stream
+        self.id, self.tokens, self.stream = request_id, prompt, stream
         self.priority = Priority.INTERACTIVE
-        self.next_token: int | None = None
+        self.lanes = 0
+        self.standing = False
         self.cancelled = False
         self._model, self._options, self._report = model, options, report
         self._sampler = Sampler(model, options)
         self._text = TextAssembler(options.stop)
         self._unsent = ""
         self._sent = 0.0
+        self._prompt_tokens = len(prompt)
         self._cached = self._drawn = 0
         self._arrived = time.perf_counter()
         self._started = self._first = self._arrived
@@ -53,9 +55,19 @@ class Generation:
         """A client that does not read pauses its own sequence only."""
         return self.stream.blocked
 
+    @property
+    def room(self) -> int:
+        """How many more tokens may be drawn."""
+        return self._options.max_tokens - self._drawn
+
+    def queued(self, position: int) -> None:
+        """Tell the client its place in the queue."""
+        self.stream.send(frames.queued(position))
+
     def started(self, cached: int) -> None:
-        """Note when prefill begins."""
-        self._cached, self._started = cached, time.perf_counter()
+        """Note when prefill begins; what is computed again after a displacement is not the client's doing."""
+        if not self._drawn:
+            self._cached, self._started = cached, time.perf_counter()
 
     def logits_ready(self, context: Context, slot: Slot, index: int) -> bool:
         """Draw a token, send its text, and decide whether that was the last."""
@@ -72,7 +84,7 @@ class Generation:
         elif self._drawn >= self._options.max_tokens or len(slot.tokens) + 1 >= context.length:
             self.finish("length")
         else:
-            self.next_token = token
+            self.tokens.append(token)
             return False
         return True
 
@@ -84,7 +96,7 @@ class Generation:
             self.stream.send(frames.text(self._unsent))
             self._unsent, self._sent = "", now
 
-    def settle(self, context: Context, slot: Slot) -> bool:
+    def settle(self, context: Context, slot: Slot, lanes: Sequence[int]) -> bool:
         """Nothing: a generation's tokens travel in the common batch."""
         return False
 
@@ -104,12 +116,12 @@ class Generation:
         prefill_s = self._first - self._started
         decode_s = now - self._first
         return Usage(
-            prompt_tokens=len(self.prompt),
+            prompt_tokens=self._prompt_tokens,
             cached_tokens=self._cached,
             completion_tokens=self._drawn,
             first_token_s=self._first - self._arrived,
             total_s=now - self._arrived,
-            prefill_tokens_per_s=(len(self.prompt) - self._cached) / prefill_s if prefill_s > 0 else 0.0,
+            prefill_tokens_per_s=(self._prompt_tokens - self._cached) / prefill_s if prefill_s > 0 else 0.0,
             # The first token is prefill's; the rest are decode's.
             decode_tokens_per_s=(self._drawn - 1) / decode_s if self._drawn > 1 else 0.0,
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from kylin_gguf.engine.context import MAX_LANES, Batch, Context, Logits
+from kylin_gguf.engine.context import SPARE_SEQUENCES, Context, Logits
 from kylin_gguf.engine.prefix_cache import Slot
 from kylin_gguf.engine.tasks.task import Priority
 from kylin_gguf.engine.trie import Node, Trie
@@ -24,31 +24,37 @@ class Scoring:
         request_id: int,
         prompt: list[int],
         answers: Sequence[Sequence[int]],
-        first_lane: int,
         report: Callable[[Scores | None, KylinError | None], None],
+        *,
+        standing: bool = False,
     ) -> None:
-        """Build the trie; ``first_lane`` is the first sequence id that no slot uses.
+        """Build the trie of ``answers``, each of which ends with a token that ends a turn.
 
         Raises:
             InvalidValue: no answers, equal answers, or more open paths than there are lanes.
         """
-        self.id, self.prompt = request_id, prompt
+        self.id, self.tokens = request_id, prompt
         self.priority = Priority.INTERACTIVE
-        self.next_token: int | None = None
+        self.room = 0
+        self.standing = standing
         self.cancelled = False
         self.paused = False
-        self._report, self._first_lane = report, first_lane
+        self._report = report
         try:
             self._trie = Trie(answers)
         except ValueError as error:
             raise InvalidValue(
                 "continuations", f"{len(answers)} texts", f"different ones ({error})"
             ) from error
-        if not answers or self._trie.lane_count > MAX_LANES:
-            raise InvalidValue("continuations", f"{len(answers)} texts", f"1 to {MAX_LANES} open paths")
+        self.lanes = self._trie.lane_count
+        if not answers or self.lanes > SPARE_SEQUENCES:
+            raise InvalidValue("continuations", f"{len(answers)} texts", f"1 to {SPARE_SEQUENCES} open paths")
         self._root: Logits | None = None
         self._began = time.perf_counter()
         self._prefilled = self._began
+
+    def queued(self, position: int) -> None:
+        """Nothing: whoever asked has no stream to be told on."""
 
     def started(self, cached: int) -> None:
         """Note when prefill begins."""
@@ -60,18 +66,12 @@ class Scoring:
         self._prefilled = time.perf_counter()
         return False
 
-    def settle(self, context: Context, slot: Slot) -> bool:
+    def settle(self, context: Context, slot: Slot, lanes: Sequence[int]) -> bool:
         """Decode the trie's open paths beside the prompt and report the scores."""
-        if self._root is None:
-            return False
-        lanes = range(self._first_lane, self._first_lane + self._trie.lane_count)
+        assert self._root is not None, "the prompt's logits come first"
         for lane in lanes:
             context.share(slot.sequence, lane, len(slot.tokens))
-        try:
-            rows = self._decode_nodes(context, len(slot.tokens))
-        finally:
-            for lane in lanes:
-                context.truncate(lane, 0)
+        rows = self._decode_nodes(context, len(slot.tokens), lanes)
         root = self._root
         logprobs = self._trie.score(lambda node: root if node is self._trie.root else rows[id(node)])
         now = time.perf_counter()
@@ -80,10 +80,10 @@ class Scoring:
         )
         return True
 
-    def _decode_nodes(self, context: Context, base: int) -> dict[int, Logits]:
+    def _decode_nodes(self, context: Context, base: int, lanes: Sequence[int]) -> dict[int, Logits]:
         rows: dict[int, Logits] = {}
         pending: list[tuple[Node, int]] = []
-        batch = Batch(context.batch_size)
+        batch = context.new_batch()
 
         def flush() -> None:
             if batch.size:
@@ -93,10 +93,10 @@ class Scoring:
             batch.clear()
 
         for node in self._trie.to_decode():
-            if not batch.room:
+            if batch.full:
                 flush()
-            lanes = [self._first_lane + lane for lane in node.lanes]
-            index = batch.add(node.token, base + node.depth - 1, lanes, logits=node.branches)
+            sequences = [lanes[lane] for lane in node.lanes]
+            index = batch.add(node.token, base + node.depth - 1, sequences, logits=node.branches)
             if node.branches:
                 pending.append((node, index))
         flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Protocol
 
@@ -23,23 +24,37 @@ class Task(Protocol):
 
     id: int
     priority: Priority
-    prompt: list[int]
-    next_token: int | None
-    """The token to decode next; None while the prompt is being prefilled."""
+    tokens: list[int]
+    """The prompt, and after it what the task has added: all of it goes through the model, in order."""
+    standing: bool
+    """Whether the prompt will come again after a restart, so that it is kept on disk at once."""
     cancelled: bool
+
+    @property
+    def room(self) -> int:
+        """How many more tokens the task may add."""
+
+    @property
+    def lanes(self) -> int:
+        """How many sequences ``settle`` needs beside the slot's."""
 
     @property
     def paused(self) -> bool:
         """Whether to leave this task out of the next step."""
 
+    def queued(self, position: int) -> None:
+        """Note that the task has to wait; ``position`` 1 is next. Called when that changes."""
+
     def started(self, cached: int) -> None:
-        """A slot was found that holds ``cached`` tokens of the prompt."""
+        """A slot was found that holds ``cached`` of the tokens. Called again after the task was displaced."""
 
     def logits_ready(self, context: Context, slot: Slot, index: int) -> bool:
-        """Use the logits of batch output ``index``; return whether the task is done."""
+        """Use the logits of batch output ``index``, which follow the last token; return whether the task is
+        done. One that is not done has added a token, or has something to ``settle``."""
 
-    def settle(self, context: Context, slot: Slot) -> bool:
-        """Do what needs decodes of the task's own; return whether the task is done."""
+    def settle(self, context: Context, slot: Slot, lanes: Sequence[int]) -> bool:
+        """Do what needs decodes of the task's own, on empty sequences ``lanes``; return whether it is done.
+        """
 
     def finish(self, reason: EndReason, failure: KylinError | None = None) -> None:
         """End the task. Called exactly once."""

@@ -1,218 +1,330 @@
-"""Continuous batching and the prefix cache, on a context that records instead of computing."""
+"""Continuous batching, on a context that keeps tokens instead of computing."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
-from kylin_gguf.engine.context import Batch
-from kylin_gguf.engine.prefix_cache import PrefixCache, Slot
-from kylin_gguf.engine.scheduler import PREFILL_BESIDE_DECODE, Scheduler
-from kylin_gguf.errors import ContextFull, DecodeFailed, KylinError
+from kylin_gguf.engine.pace import STRETCH, Pace
+from kylin_gguf.engine.prefix_cache import PrefixCache
+from kylin_gguf.engine.scheduler import Scheduler
+from kylin_gguf.engine.tasks.task import Priority
+from kylin_gguf.engine.waiting import MAX_WAITING, RESERVE
+from kylin_gguf.errors import Busy, ContextFull, DecodeFailed
 
+from .fakes import Echo, FakeContext
 
-class FakeContext:
-    """Keeps, for each sequence, the tokens a real KV cache would hold, and refuses what it would refuse."""
-
-    def __init__(self, length: int = 64, batch_size: int = 16, cuttable: bool = True) -> None:
-        self.length, self.batch_size, self.cuttable = length, batch_size, cuttable
-        self.cells: dict[int, list[int]] = {}
-        self.steps: list[int] = []
-        self.fail = False
-
-    def decode(self, batch: Batch) -> None:
-        if self.fail:
-            raise DecodeFailed(-3)
-        struct = batch.as_struct()
-        cells = {key: list(value) for key, value in self.cells.items()}
-        for index in range(struct.n_tokens):
-            sequence = struct.seq_id[index][0]
-            held = cells.setdefault(sequence, [])
-            assert struct.pos[index] == len(held), "positions must be consecutive"
-            held.append(struct.token[index])
-        if sum(map(len, cells.values())) > self.length:
-            raise ContextFull(struct.n_tokens, self.length)
-        self.cells = cells
-        self.steps.append(struct.n_tokens)
-
-    def truncate(self, sequence: int, length: int) -> bool:
-        if length and not self.cuttable:
-            return False
-        self.cells[sequence] = self.cells.get(sequence, [])[:length]
-        return True
-
-    def share(self, source: int, target: int, length: int) -> None:
-        self.cells[target] = self.cells[source][:length]
+STOP = ("stop", None)
 
 
-@dataclass
-class Echo:
-    """A task that draws ``length`` tokens counting up from 1000."""
-
-    id: int
-    prompt: list[int]
-    length: int = 3
-    next_token: int | None = None
-    cancelled: bool = False
-    paused: bool = False
-    cached: int = -1
-    drawn: list[int] = field(default_factory=list)
-    ended: list[tuple[str, KylinError | None]] = field(default_factory=list)
-
-    def started(self, cached: int) -> None:
-        self.cached = cached
-
-    def logits_ready(self, context: FakeContext, slot: Slot, index: int) -> bool:
-        expected = self.prompt + self.drawn
-        assert context.cells[slot.sequence] == expected == slot.tokens
-        self.drawn.append(1000 + len(self.drawn))
-        self.next_token = self.drawn[-1]
-        if len(self.drawn) == self.length:
-            self.finish("stop")
-            return True
-        return False
-
-    def settle(self, context: FakeContext, slot: Slot) -> bool:
-        return False
-
-    def finish(self, reason: str, failure: KylinError | None = None) -> None:
-        self.ended.append((reason, failure))
+def scheduler(context: FakeContext, sequences: int, listen: Callable[[], bool] = lambda: True) -> Scheduler:
+    return Scheduler(context, PrefixCache(context), sequences, listen)  # type: ignore[arg-type]
 
 
-def run(scheduler: Scheduler, steps: int = 200) -> None:
+def run(subject: Scheduler, steps: int = 400) -> None:
     for _ in range(steps):
-        if not scheduler.has_work:
+        if not subject.has_work:
             return
-        scheduler.step()
+        subject.step()
     raise AssertionError("the scheduler did not come to rest")
 
 
-def test_requests_run_together_and_end_once() -> None:
-    context = FakeContext()
-    scheduler = Scheduler(context, 4)
-    tasks = [Echo(i, [i] * 5) for i in range(1, 4)]
+def submit(subject: Scheduler, *tasks: Echo) -> None:
     for task in tasks:
-        scheduler.submit(task)
-    run(scheduler)
-    assert [task.ended for task in tasks] == [[("stop", None)]] * 3
+        subject.submit(task)  # type: ignore[arg-type]
+
+
+def test_requests_run_together_and_end_once() -> None:
+    context = FakeContext(length=512)
+    tasks = [Echo(i, [i] * 5) for i in range(1, 4)]
+    subject = scheduler(context, 4)
+    submit(subject, *tasks)
+    run(subject)
+    assert [task.ended for task in tasks] == [[STOP]] * 3
     assert max(context.steps) == 15, "three prompts of five tokens fit one batch"
     assert context.steps.count(3) == 2, "then all three decode together"
 
 
-def test_long_prompt_is_prefilled_in_chunks_beside_a_stream() -> None:
-    context = FakeContext(length=4096, batch_size=256)
-    scheduler = Scheduler(context, 2)
-    stream, long = Echo(1, [1, 2], length=50), Echo(2, list(range(600)), length=2)
-    scheduler.submit(stream)
-    scheduler.step()
-    scheduler.submit(long)
-    run(scheduler)
-    assert stream.ended == long.ended == [("stop", None)]
-    assert max(context.steps) == PREFILL_BESIDE_DECODE + 1, "no step stalls the stream for a whole prompt"
+def test_a_long_prompt_is_computed_in_chunks_beside_a_stream() -> None:
+    context = FakeContext(length=4096, batch_size=512)
+    subject = scheduler(context, 2)
+    stream, long = Echo(1, [1, 2], length=200), Echo(2, list(range(600)), length=2)
+    submit(subject, stream)
+    subject.step()
+    submit(subject, long)
+    run(subject)
+    assert stream.ended == long.ended == [STOP]
+    assert max(context.steps) < 600, "no step stalls the stream for a whole prompt"
+    assert len(stream.drawn) == 200
+
+
+def test_background_prompts_are_not_paced() -> None:
+    context = FakeContext(length=4096, batch_size=512)
+    subject = scheduler(context, 3)
+    stream = Echo(1, [1, 2], length=9, priority=Priority.BACKGROUND)
+    submit(subject, stream)
+    subject.step()
+    submit(subject, Echo(2, list(range(500)), length=1))
+    subject.step()
+    assert context.steps[-1] == 501
+
+
+def test_an_interactive_prompt_goes_before_a_background_one() -> None:
+    context = FakeContext(length=4096, batch_size=64)
+    subject = scheduler(context, 3)
+    patient = Echo(1, list(range(200)), length=1, priority=Priority.BACKGROUND)
+    urgent = Echo(2, list(range(500, 600)), length=1)
+    submit(subject, patient, urgent)
+    subject.step()
+    subject.step()
+    assert urgent.ended == [STOP] and not patient.ended
+    run(subject)
+    assert patient.ended == [STOP]
+
+
+def test_background_work_leaves_a_slot_free() -> None:
+    subject = scheduler(FakeContext(length=4096), 2)
+    tasks = [Echo(i, [i], length=50, priority=Priority.BACKGROUND) for i in (1, 2)]
+    submit(subject, *tasks)
+    subject.step()
+    assert [len(task.drawn) for task in tasks] == [1, 0] and tasks[1].places == [1]
+
+
+def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:
+    context = FakeContext(length=4096, batch_size=64)
+    subject = scheduler(context, 2)
+    long, short = Echo(1, list(range(1000)), length=1), Echo(2, list(range(2000, 2020)), length=1)
+    submit(subject, long, short)
+    subject.step()
+    assert short.ended == [STOP] and context.steps == [64], "the rest of the step is the long one's"
+
+
+def test_what_another_request_is_computing_is_waited_for() -> None:
+    context = FakeContext(length=512, batch_size=64)
+    subject = scheduler(context, 4)
+    common = list(range(100))
+    first, second, other = Echo(1, [*common, 1]), Echo(2, [*common, 2]), Echo(3, [7] * 5)
+    submit(subject, first, second, other)
+    run(subject)
+    assert second.cached == [100] and first.cached == other.cached == [0]
+    assert sum(context.steps) == 101 + 1 + 5 + 3 * 2, "the common beginning is computed once"
 
 
 def test_same_beginning_is_not_computed_twice() -> None:
-    context = FakeContext()
-    scheduler = Scheduler(context, 2)
+    subject = scheduler(FakeContext(length=512), 2)
     first = Echo(1, [7, 8, 9, 10])
-    scheduler.submit(first)
-    run(scheduler)
+    submit(subject, first)
+    run(subject)
     again, branch = Echo(2, [7, 8, 9, 10, 1000, 1001, 5]), Echo(3, [7, 8, 6])
-    scheduler.submit(again)
-    scheduler.submit(branch)
-    run(scheduler)
-    assert (again.cached, branch.cached) == (6, 2)
-    assert again.ended == branch.ended == [("stop", None)]
-
-
-def test_memory_that_cannot_be_cut_is_computed_again() -> None:
-    context = FakeContext(cuttable=False)
-    scheduler = Scheduler(context, 1)
-    for task in (Echo(1, [7, 8, 9, 10]), Echo(2, [7, 8, 6])):
-        scheduler.submit(task)
-        run(scheduler)
-    assert task.cached == 0 and task.ended == [("stop", None)]
+    submit(subject, again, branch)
+    run(subject)
+    assert (again.cached, branch.cached) == ([6], [2])
+    assert again.ended == branch.ended == [STOP]
 
 
 def test_idle_prefixes_make_room_for_a_new_request() -> None:
-    context = FakeContext(length=20)
-    scheduler = Scheduler(context, 2)
+    subject = scheduler(FakeContext(length=20), 2)
     tasks = [Echo(i, [i * 100 + k for k in range(12)]) for i in (1, 2, 3)]
     for task in tasks:
-        scheduler.submit(task)
-        run(scheduler)
-    assert [task.ended for task in tasks] == [[("stop", None)]] * 3
+        submit(subject, task)
+        run(subject)
+    assert [task.ended for task in tasks] == [[STOP]] * 3
 
 
-def test_when_nothing_can_be_evicted_the_longest_ends_with_length() -> None:
-    context = FakeContext(length=20, batch_size=32)
-    scheduler = Scheduler(context, 2)
-    short, long = Echo(1, [1] * 4, length=12), Echo(2, [2] * 8, length=12)
-    scheduler.submit(short)
-    scheduler.submit(long)
-    run(scheduler)
-    assert long.ended == [("length", None)]
-    assert short.ended == [("stop", None)]
+def test_who_runs_out_of_cells_is_displaced_and_goes_on_later() -> None:
+    context = FakeContext(length=200)
+    subject = scheduler(context, 2)
+    first, second = Echo(1, [1] * 4, length=150), Echo(2, [2] * 8, length=150)
+    submit(subject, first, second)
+    run(subject, steps=1000)
+    assert first.ended == second.ended == [STOP]
+    assert len(first.drawn) == len(second.drawn) == 150
+    assert len(second.cached) == 2 and len(first.cached) == 1, "the later one gave way"
+
+
+def test_the_only_request_ends_when_the_context_is_full() -> None:
+    subject = scheduler(FakeContext(length=20), 2)
+    task = Echo(1, [1] * 4, length=100)
+    submit(subject, task)
+    run(subject)
+    assert task.ended == [("length", None)] and len(task.drawn) == 17
+
+
+def test_requests_that_do_not_fit_together_wait_and_are_told() -> None:
+    length = 100 + 10 + 100 + RESERVE
+    subject = scheduler(FakeContext(length=length, batch_size=length), 4)
+    tasks = [Echo(i, [i] * 100, length=RESERVE) for i in range(1, 5)]
+    tasks[0].length = 10  # ends first
+    submit(subject, *tasks)
+    subject.step()
+    assert [task.places for task in tasks] == [[], [], [1], [2]]
+    run(subject)
+    assert [task.ended for task in tasks] == [[STOP]] * 4
+    assert tasks[3].places[-1] == 1
 
 
 def test_cancel_takes_effect_before_the_next_step_running_or_waiting() -> None:
-    scheduler = Scheduler(FakeContext(), 1)
+    subject = scheduler(FakeContext(length=512), 1)
     running, waiting = Echo(1, [1], length=50), Echo(2, [2], length=50)
-    scheduler.submit(running)
-    scheduler.submit(waiting)
-    scheduler.step()
+    submit(subject, running, waiting)
+    subject.step()
     drawn = len(running.drawn)
-    scheduler.cancel(1)
-    scheduler.cancel(2)
-    scheduler.cancel(3)  # never existed: nothing happens
-    run(scheduler)
+    for unknown_or_not in (1, 2, 3):
+        subject.cancel(unknown_or_not)
+    run(subject)
     assert running.ended == waiting.ended == [("cancelled", None)]
     assert len(running.drawn) == drawn and not waiting.drawn
 
 
+def test_cancel_in_the_middle_of_a_decode_stops_it() -> None:
+    context = FakeContext(length=512, batch_size=128)
+    subject = scheduler(context, 2)
+    long, other = Echo(1, list(range(200))), Echo(2, [7] * 20)
+    submit(subject, long, other)
+    context.during = lambda: subject.cancel(1)
+    subject.step()
+    assert context.steps == [] and not long.ended
+    run(subject)
+    assert long.ended == [("cancelled", None)] and other.ended == [STOP]
+
+
+def test_a_request_that_matters_interrupts_background_work() -> None:
+    context = FakeContext(length=512, batch_size=128)
+    subject = scheduler(context, 2)
+    patient, urgent = Echo(1, list(range(200)), priority=Priority.BACKGROUND), Echo(2, [7] * 20)
+    submit(subject, patient)
+    context.during = lambda: submit(subject, urgent)
+    subject.step()
+    assert context.steps == []
+    subject.step()
+    assert len(urgent.drawn) == 1
+    run(subject)
+    assert patient.ended == urgent.ended == [STOP]
+
+
+def test_a_closed_channel_interrupts_whatever_runs() -> None:
+    context = FakeContext(length=512, batch_size=128)
+    subject = scheduler(context, 1, listen=lambda: False)
+    submit(subject, Echo(1, list(range(200))))
+    context.during = lambda: None
+    subject.step()
+    assert context.steps == []
+
+
 def test_a_paused_stream_holds_up_nobody_and_burns_no_steps() -> None:
-    scheduler = Scheduler(FakeContext(), 2)
+    subject = scheduler(FakeContext(length=512), 2)
     slow, quick = Echo(1, [1], paused=True), Echo(2, [2])
-    scheduler.submit(slow)
-    scheduler.submit(quick)
-    run(scheduler)
-    assert quick.ended == [("stop", None)] and not slow.ended
-    assert not scheduler.has_work
+    submit(subject, slow, quick)
+    run(subject)
+    assert quick.ended == [STOP] and not slow.ended
+    assert not subject.has_work
     slow.paused = False
-    run(scheduler)
-    assert slow.ended == [("stop", None)]
+    run(subject)
+    assert slow.ended == [STOP]
+
+
+def test_a_paused_stream_gives_its_slot_to_who_needs_it() -> None:
+    subject = scheduler(FakeContext(length=512), 1)
+    slow, quick = Echo(1, [1, 2, 3], length=9), Echo(2, [4])
+    submit(subject, slow)
+    subject.step()
+    slow.paused = True
+    submit(subject, quick)
+    run(subject)
+    assert quick.ended == [STOP] and not slow.ended
+    slow.paused = False
+    run(subject)
+    assert slow.ended == [STOP] and slow.cached == [0, 3]
 
 
 def test_a_failed_decode_ends_its_requests_and_the_next_one_works() -> None:
-    context = FakeContext()
-    scheduler = Scheduler(context, 2)
+    context = FakeContext(length=512)
+    subject = scheduler(context, 2)
     task = Echo(1, [1, 2, 3])
-    scheduler.submit(task)
+    submit(subject, task)
     context.fail = True
-    run(scheduler)
+    run(subject)
     ((reason, error),) = task.ended
     assert reason == "error" and isinstance(error, DecodeFailed)
     context.fail = False
     after = Echo(2, [1, 2, 3])
-    scheduler.submit(after)
-    run(scheduler)
-    assert after.cached == 0 and after.ended == [("stop", None)]
+    submit(subject, after)
+    run(subject)
+    assert after.cached == [0] and after.ended == [STOP]
 
 
-def test_a_prompt_that_can_never_fit_is_refused_with_the_numbers() -> None:
+def test_what_can_never_run_is_refused_with_the_numbers() -> None:
+    subject = scheduler(FakeContext(length=8), 1)
     with pytest.raises(ContextFull) as caught:
-        Scheduler(FakeContext(length=8), 1).submit(Echo(1, [0] * 9))
+        submit(subject, Echo(1, [0] * 9))
     assert (caught.value.tokens, caught.value.limit) == (9, 8)
+    submit(subject, *(Echo(i, [i]) for i in range(MAX_WAITING)))
+    with pytest.raises(Busy):
+        submit(subject, Echo(MAX_WAITING, [1]))
 
 
-def test_a_busy_slots_prefix_is_shared_not_taken() -> None:
-    context = FakeContext()
-    cache = PrefixCache(context, 2)
-    first, _ = cache.acquire([1, 2, 3, 4]) or pytest.fail("no slot")
-    context.cells[first.sequence] = [1, 2, 3, 4]
-    first.tokens.extend([1, 2, 3, 4])
-    second, cached = cache.acquire([1, 2, 3, 9]) or pytest.fail("no slot")
-    assert second is not first and cached == 3
-    assert context.cells[second.sequence] == [1, 2, 3]
-    assert cache.acquire([5]) is None
+def test_the_pace_is_kept_whatever_a_prompt_token_costs() -> None:
+    for token_ms in (0.1, 1.0, 5.0):
+        pace = Pace()
+        pace.observe(0, 512, 0.512 * token_ms / 2)  # long prompts cost less a token
+        for _ in range(20):
+            pace.observe(3, 0, 0.030)
+            chunk = pace.chunk(512)
+            pace.observe(3, chunk, 0.030 + chunk * token_ms / 1e3)
+        took = 0.030 + pace.chunk(512) * token_ms / 1e3
+        assert took <= 0.030 * STRETCH * 1.1 or pace.chunk(512) == 8
+
+
+actions = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("submit"),
+            st.lists(st.integers(0, 2), min_size=1, max_size=24),  # few values: many common beginnings
+            st.integers(1, 40),
+            st.sampled_from(list(Priority)),
+        ),
+        st.tuples(st.just("cancel"), st.integers(0, 12)),
+        st.tuples(st.just("pause"), st.integers(0, 12)),
+        st.tuples(st.just("resume"), st.integers(0, 12)),
+        st.tuples(st.just("step"), st.integers(1, 6)),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=150, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@given(actions, st.booleans(), st.sampled_from([40, 80, 400]), st.integers(1, 4))
+def test_any_interleaving_gives_each_request_what_it_gets_alone(
+    moves: list[tuple[Any, ...]], cuttable: bool, length: int, sequences: int
+) -> None:
+    """``Echo`` checks at each token that the cache holds exactly its own tokens."""
+    context = FakeContext(length=length, cuttable=cuttable)
+    subject = scheduler(context, sequences)
+    tasks: list[Echo] = []
+    for move in moves:
+        if move[0] == "submit":
+            tasks.append(Echo(len(tasks), move[1], length=move[2], priority=move[3]))
+            submit(subject, tasks[-1])
+        elif move[0] == "step":
+            for _ in range(move[1]):
+                subject.step()
+        elif move[1] < len(tasks):
+            if move[0] == "cancel":
+                subject.cancel(move[1])
+            else:
+                tasks[move[1]].paused = move[0] == "pause"
+    for task in tasks:
+        task.paused = False
+    run(subject, steps=5000)
+    assert all(len(task.ended) == 1 for task in tasks)
+    for task in tasks:
+        assert task.drawn == list(range(1000, 1000 + len(task.drawn)))
+        assert task.ended[0][0] in ("stop", "cancelled", "length")
+        if task.ended[0][0] == "stop":
+            assert len(task.drawn) == task.length
+        if task.ended[0][0] == "length":
+            assert len(task.tokens) >= length
