@@ -72,6 +72,7 @@ def plan(info: GgufInfo, machine: Machine, request: Request) -> Placement:
         threads=threads,
         sequences=request.sequences,
         repack=repack,
+        memory=in_ram + (info.tensor_bytes if repack and in_ram else 0),
         reasons=tuple(reasons),
     )
 
