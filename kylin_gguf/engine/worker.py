@@ -6,6 +6,7 @@ A cancel, a closed stream or a new request therefore takes effect within one dec
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 
@@ -29,13 +30,14 @@ class Worker:
         self._requests = Requests(self._send, self._open_stream)
 
     def run(self) -> None:
-        """Serve until the channel is closed."""
+        """Serve until the service closes its side of the channel."""
         while True:
             busy = self._requests.has_work
             for descriptor, events in self._poll.poll(0 if busy else None):
                 if descriptor != self._control.fileno():
                     self._stream_event(descriptor, events)
                 elif not self._control_event():
+                    self._release_streams()
                     return
             if self._requests.has_work:
                 self._requests.step()
@@ -79,6 +81,14 @@ class Worker:
             stream.hang_up()
         elif events & select.EPOLLOUT:
             stream.flush()
+
+    def _release_streams(self) -> None:
+        """Close all streams, and say so: from now on only the service writes into them."""
+        for _, stream in self._streams.values():
+            stream.close()
+        self._streams.clear()
+        with contextlib.suppress(OSError):  # the service has gone, not just closed its side
+            self._send({"event": "released", "id": 0})
 
     def _sweep(self) -> None:
         """Watch for room where a client is slow; close what has ended, and stop working for who has gone."""
