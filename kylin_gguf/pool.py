@@ -139,8 +139,9 @@ class EnginePool:
             for path, engine in self._engines.items():
                 if engine.busy:
                     self._used[path] = time.monotonic()
+            idle = [path for path, engine in self._engines.items() if self._idle(engine)]
             why = f"idle for {self._settings.idle_unload_s:.0f} s"
-            await asyncio.gather(*(self._stop_if(path, self._idle, why) for path in list(self._engines)))
+            await asyncio.gather(*(self._stop_if(path, self._idle, why) for path in idle))
 
     def _idle(self, engine: EngineProcess) -> bool:
         unused_s = time.monotonic() - self._used[engine.model.path]

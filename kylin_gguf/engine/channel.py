@@ -11,6 +11,7 @@ what it wants to keep before it exits.
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections import deque
 from typing import Any
@@ -41,6 +42,8 @@ class Reader:
             ValueError: the line is longer than MAX_MESSAGE or not JSON.
         """
         data, fds, _, _ = socket.recv_fds(self._socket, _READ_SIZE, _FDS_PER_READ)
+        for descriptor in fds:  # the kernel makes them inheritable; no driver's helper may hold them open
+            os.set_inheritable(descriptor, False)
         self._fds.extend(fds)
         if not data:
             raise EOFError
