@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from kylin_gguf import gguf_info
+from kylin_gguf.engine.backoff import Backoff
 from kylin_gguf.engine.process import EngineProcess
-from kylin_gguf.errors import InvalidValue, UnknownOption
+from kylin_gguf.errors import InvalidValue, UnknownOption, WorkerDied, WorkerHung
 from kylin_gguf.offload import machine
 from kylin_gguf.offload.plan import Request, needed_memory, plan
 from kylin_gguf.records import (
@@ -37,6 +38,7 @@ class EnginePool:
         self._engines: dict[Path, EngineProcess] = {}
         self._used: dict[Path, float] = {}
         self._locks: dict[Path, asyncio.Lock] = {}
+        self._backoffs: dict[Path, Backoff] = {}
         self._sweeper: asyncio.Task[None] | None = None
         self.on_change: Callable[[], None] = lambda: None
         """Called after a model was loaded or unloaded."""
@@ -48,17 +50,7 @@ class EnginePool:
 
     def loaded(self) -> tuple[LoadedModel, ...]:
         """Return what is loaded now."""
-        return tuple(
-            LoadedModel(
-                name=engine.model.name,
-                path=path,
-                pid=engine.pid,
-                load_s=engine.load_s,
-                memory=engine.resident_memory(),
-                placement=engine.placement,
-            )
-            for path, engine in self._engines.items()
-        )
+        return tuple(_described(engine) for engine in self._engines.values())
 
     async def plan(self, model: InstalledModel, options: Mapping[str, Any]) -> Placement:
         """Return where ``model`` would go now. ``options`` may hold ``context_length``.
@@ -91,20 +83,33 @@ class EnginePool:
 
         Raises:
             ModelError, NativeError, EngineError: it cannot be loaded.
+            RestartDelayed: its worker has died while loading, and it is too early to try again.
         """
-        async with self._locks.setdefault(model.path, asyncio.Lock()):
+        async with self._lock(model.path):
             self._used[model.path] = time.monotonic()
             engine = self._engines.get(model.path)
             return engine or await self._load(model, progress)
 
+    def _lock(self, path: Path) -> asyncio.Lock:
+        """Return one model's lock. Who starts or stops its worker holds it, so nobody gets one that ends."""
+        return self._locks.setdefault(path, asyncio.Lock())
+
     async def _load(self, model: InstalledModel, progress: ProgressCallback) -> EngineProcess:
+        backoff = self._backoffs.get(model.path, Backoff())
+        backoff.check(model.name, time.monotonic())
         await self._make_room(model)
         placement = await self.plan(model, {})
 
         def report(fraction: float) -> None:
             progress(Progress("loading", int(fraction * 100), 100, "%"))
 
-        engine = await EngineProcess.start(model, placement, self._settings, report, self._exited)
+        try:
+            engine = await EngineProcess.start(model, placement, self._settings, report, self._exited)
+        except (WorkerDied, WorkerHung) as error:
+            backoff.failed(error, time.monotonic())
+            self._backoffs[model.path] = backoff
+            raise
+        self._backoffs.pop(model.path, None)
         log.info("loaded %s in %.2f s: %s", model.name, engine.load_s, "; ".join(placement.reasons))
         self._engines[model.path] = engine
         self._used[model.path] = time.monotonic()
@@ -119,8 +124,14 @@ class EnginePool:
         for path in sorted(self._engines, key=lambda path: self._used[path]):
             if machine.available_memory() >= needed:
                 return
-            if not self._engines[path].busy:
-                await self._engines[path].stop()
+            await self._stop_if(path, lambda engine: not engine.busy, f"{model.name} needs its memory")
+
+    async def _stop_if(self, path: Path, condition: Callable[[EngineProcess], bool], why: str) -> None:
+        async with self._lock(path):
+            engine = self._engines.get(path)
+            if engine and condition(engine):
+                log.info("unloading %s: %s", engine.model.name, why)
+                await engine.stop()
 
     def _exited(self, engine: EngineProcess) -> None:
         if self._engines.get(engine.model.path) is engine:
@@ -130,23 +141,37 @@ class EnginePool:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
-            deadline = time.monotonic() - self._settings.idle_unload_s
-            for path, engine in list(self._engines.items()):
+            for path, engine in self._engines.items():
                 if engine.busy:
                     self._used[path] = time.monotonic()
-                elif self._used[path] < deadline:
-                    log.info("unloading %s: idle for %.0f s", engine.model.name, self._settings.idle_unload_s)
-                    await engine.stop()
+            idle = [path for path, engine in self._engines.items() if self._idle(engine)]
+            why = f"idle for {self._settings.idle_unload_s:.0f} s"
+            await asyncio.gather(*(self._stop_if(path, self._idle, why) for path in idle))
+
+    def _idle(self, engine: EngineProcess) -> bool:
+        unused_s = time.monotonic() - self._used[engine.model.path]
+        return not engine.busy and unused_s > self._settings.idle_unload_s
 
     async def unload(self, model: InstalledModel) -> None:
         """Unload ``model`` if it is loaded; its streams end ``cancelled``."""
-        async with self._locks.setdefault(model.path, asyncio.Lock()):
-            engine = self._engines.get(model.path)
-            if engine:
-                await engine.stop()
+        await self._stop_if(model.path, lambda _: True, "asked to")
 
     async def close(self) -> None:
         """Unload everything."""
         if self._sweeper:
             self._sweeper.cancel()
         await asyncio.gather(*(engine.stop() for engine in list(self._engines.values())))
+
+
+def _described(engine: EngineProcess) -> LoadedModel:
+    memory = engine.memory()
+    return LoadedModel(
+        name=engine.model.name,
+        path=engine.model.path,
+        pid=engine.pid,
+        load_s=engine.load_s,
+        memory=memory.resident,
+        memory_private=memory.private,
+        memory_mapped=memory.mapped,
+        placement=engine.placement,
+    )

@@ -51,6 +51,8 @@ _TABLE: dict[type[KylinError], str] = {
     errors.InvalidGrammar: "Engine.Grammar",
     errors.DecodeFailed: "Engine.Decode",
     errors.Busy: "Engine.Busy",
+    errors.WorkerHung: "Engine.WorkerHung",
+    errors.RestartDelayed: "Engine.RestartDelayed",
     errors.ActuatorError: "Actuator.Failed",
     errors.CommandsInvalid: "Actuator.CatalogueInvalid",
     errors.BusError: "Bus.Failed",

@@ -143,5 +143,7 @@ def _described(model: LoadedModel) -> dict[str, Any]:
         "pid": model.pid,
         "load_s": round(model.load_s, 3),
         "memory": model.memory,
+        "memory_private": model.memory_private,
+        "memory_mapped": model.memory_mapped,
         "placement": model.placement.to_json(),
     }

@@ -50,6 +50,8 @@ EXIT_CODES: dict[type[KylinError], int] = {
     errors.InvalidGrammar: 55,
     errors.DecodeFailed: 56,
     errors.Busy: 57,
+    errors.WorkerHung: 58,
+    errors.RestartDelayed: 59,
     errors.ActuatorError: 60,
     errors.CommandsInvalid: 61,
     errors.InternalError: 70,

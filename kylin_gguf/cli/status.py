@@ -57,10 +57,15 @@ def _print(found: dict[str, Any]) -> None:
     )
     for model in found.get("LoadedModels", ()):
         placement = model["placement"]
+        line = _(
+            "{name}: {memory} ({private} private), "
+            "loaded in {seconds:.1f} s, process {pid}, context {context}"
+        )
         print(
-            _("{name}: {memory}, loaded in {seconds:.1f} s, process {pid}, context {context}").format(
+            line.format(
                 name=model["name"],
                 memory=output.size(model["memory"]),
+                private=output.size(model["memory_private"]),
                 seconds=model["load_s"],
                 pid=model["pid"],
                 context=placement["context_length"],

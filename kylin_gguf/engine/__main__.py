@@ -5,21 +5,11 @@ from __future__ import annotations
 import argparse
 import logging
 import socket
-from pathlib import Path
 
 from kylin_gguf import config, native
-from kylin_gguf.engine import channel
+from kylin_gguf.engine import channel, confinement
+from kylin_gguf.engine.worker_log import LevelFormatter
 from kylin_gguf.errors import KylinError
-
-log = logging.getLogger(__name__)
-
-
-def _volunteer_for_oom() -> None:
-    """When memory runs out, one request should go, not the desktop."""
-    try:
-        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
-    except OSError as error:
-        log.info("cannot volunteer for the out-of-memory killer: %s", error)
 
 
 def main() -> None:
@@ -27,8 +17,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="kylin_gguf.engine", description=main.__doc__)
     parser.add_argument("--control", type=int, required=True)
     control = socket.socket(fileno=parser.parse_args().control)
-    logging.basicConfig(level=logging.INFO, format="kylin-gguf worker: %(message)s")
-    _volunteer_for_oom()
+    output = logging.StreamHandler()
+    output.setFormatter(LevelFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[output])
+    confinement.confine(control)
     try:
         libraries = native.load(config.load())
     except KylinError as error:

@@ -25,9 +25,14 @@ class AsyncChannel:
         self._outbox.put_nowait((payload, descriptor))
         self._writing = self._writing or asyncio.ensure_future(self._write())
 
-    def shut_down(self) -> None:
-        """Tell the worker to end."""
+    def finish(self) -> None:
+        """Tell the worker to end; what it still says arrives."""
         with contextlib.suppress(OSError):  # not connected any more: the worker went first
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def abandon(self) -> None:
+        """End ``events``, whatever the worker does."""
+        with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:

@@ -1,12 +1,17 @@
 """The control channel between the service and a worker: JSON lines over a Unix stream socket, with fds.
 
-Service to worker: ``load``, ``generate`` (carries the client's socket), ``score``, ``cancel``. Worker to
-service: ``progress``, ``ready``, ``finished``, ``scored``, ``failed``. Closing the channel ends the worker.
+Service to worker: ``load``, ``generate`` (carries the client's socket), ``score``, ``cancel``, ``ping``.
+Worker to service: ``progress``, ``ready``, ``finished``, ``scored``, ``failed``, ``pong``.
+
+The service asks the worker to end by closing its side for writing. The worker then lets go of the clients'
+streams and says so with ``released``, its last message; the service writes how they end. The worker may save
+what it wants to keep before it exits.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections import deque
 from typing import Any
@@ -37,6 +42,8 @@ class Reader:
             ValueError: the line is longer than MAX_MESSAGE or not JSON.
         """
         data, fds, _, _ = socket.recv_fds(self._socket, _READ_SIZE, _FDS_PER_READ)
+        for descriptor in fds:  # the kernel makes them inheritable; no driver's helper may hold them open
+            os.set_inheritable(descriptor, False)
         self._fds.extend(fds)
         if not data:
             raise EOFError

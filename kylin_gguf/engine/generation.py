@@ -82,7 +82,11 @@ class Generation:
 
 
 async def _deliver(connection: socket.socket, data: bytes) -> None:
-    """Write ``data`` and close; give up on a client that does not read."""
+    """Write ``data`` and close; give up on a client that does not read.
+
+    Shutting down reaches the worker's copy, too: one that hangs cannot write behind the end when it wakes.
+    """
     with connection, contextlib.suppress(OSError, TimeoutError):
         loop = asyncio.get_running_loop()
         await asyncio.wait_for(loop.sock_sendall(connection, data), _DELIVERY_SECONDS)
+        connection.shutdown(socket.SHUT_WR)

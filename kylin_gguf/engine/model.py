@@ -7,6 +7,7 @@ Names in parentheses are functions of ``llama.h`` in the pinned source.
 from __future__ import annotations
 
 import ctypes
+import logging
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +17,14 @@ import llama_cpp
 from kylin_gguf.errors import LoadFailed
 from kylin_gguf.records import Placement
 
+log = logging.getLogger(__name__)
+
 _WARNING = 3  # ggml_log_level: warnings and errors explain why a load failed
 _LOAD_MODE_MMAP = 1  # enum llama_load_mode
 
 
 class LogTail:
-    """Keeps llama.cpp's last warnings, to explain a failure in its own words."""
+    """Logs llama.cpp's warnings and keeps the last, to explain a failure in its own words."""
 
     def __init__(self, lines: int = 4) -> None:
         self._lines: deque[str] = deque(maxlen=lines)
@@ -29,6 +32,7 @@ class LogTail:
     def __call__(self, level: int, text: str) -> None:
         if level >= _WARNING and text.strip():
             self._lines.append(text.strip())
+            log.log(logging.WARNING if level == _WARNING else logging.ERROR, "llama.cpp: %s", text.strip())
 
     def reason(self) -> str:
         """Return the remembered lines as one."""

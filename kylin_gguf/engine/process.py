@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from pathlib import Path
 
 from kylin_gguf.engine.async_channel import AsyncChannel
 from kylin_gguf.engine.channel import Payload
+from kylin_gguf.engine.child import Child
 from kylin_gguf.engine.generation import Generation, Outcome
-from kylin_gguf.errors import Cancelled, WorkerDied, from_wire
+from kylin_gguf.engine.heartbeat import Heartbeat
+from kylin_gguf.engine.memory import ProcessMemory
+from kylin_gguf.errors import Cancelled, KylinError, WorkerDied, WorkerHung, from_wire
 from kylin_gguf.records import (
     InstalledModel,
     Message,
@@ -31,7 +30,11 @@ from kylin_gguf.records import (
 
 log = logging.getLogger(__name__)
 
-_STOP_SECONDS = 5.0
+_RELEASE_SECONDS = 15.0
+"""How long a worker that is to end may take to let go of its streams: it does so after its decode step."""
+
+_SAVE_SECONDS = 30.0
+"""How long it may then take to exit: it may write some hundred megabytes of prefixes to a slow disk first."""
 
 
 @dataclass
@@ -42,13 +45,25 @@ class EngineProcess:
     placement: Placement
     load_s: float
     on_exit: Callable[[EngineProcess], None]
-    _process: asyncio.subprocess.Process
+    _child: Child
     _channel: AsyncChannel
     _streams: dict[int, Generation] = field(default_factory=dict)
     _scores: dict[int, asyncio.Future[Scores]] = field(default_factory=dict)
     _ids: count[int] = field(default_factory=lambda: count(1))
     _incoming: AsyncIterator[Payload] = field(init=False)
     _reading: asyncio.Task[None] | None = field(default=None, init=False)
+    _heartbeat: Heartbeat = field(init=False)
+    _released: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _stopping: bool = field(default=False, init=False)
+    _hung: WorkerHung | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._incoming = self._channel.events()
+        self._heartbeat = Heartbeat(
+            expecting=lambda: self._reading is None or self.busy,
+            ping=lambda: self._channel.post({"op": "ping", "id": 0}),
+            on_silence=self._give_up,
+        )
 
     @classmethod
     async def start(
@@ -65,46 +80,34 @@ class EngineProcess:
 
         Raises:
             LoadFailed, UnsupportedModel, NativeError: as the worker reports them.
-            WorkerDied: it ended while loading.
+            WorkerDied, WorkerHung: it ended, or did nothing, while loading.
         """
         ours, theirs = socket.socketpair()
         with theirs:
-            # -P: the directory the service runs in must not supply our modules. A group of its own: Ctrl-C in
-            # the service's terminal is the service's to handle.
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "kylin_gguf.engine", "--control", str(theirs.fileno())),
-                pass_fds=[theirs.fileno()],
-                process_group=0,
-                stdin=asyncio.subprocess.DEVNULL,
-                env=os.environ | {"KYLIN_GGUF_NATIVE_DIRS": os.pathsep.join(map(str, settings.native_dirs))},
-            )
-        engine = cls(model, placement, 0.0, on_exit, process, AsyncChannel(ours))
-        engine._incoming = engine._channel.events()
+            child = await Child.start(model.name, theirs, settings.native_dirs)
+        engine = cls(model, placement, 0.0, on_exit, child, AsyncChannel(ours))
         try:
             await engine._load(settings, progress)
         except BaseException:
             await engine.stop()
             raise
+        engine._heartbeat.loaded()
         engine._reading = asyncio.ensure_future(engine._read())
         return engine
 
     @property
     def pid(self) -> int:
         """The worker's process id."""
-        return self._process.pid
+        return self._child.pid
 
     @property
     def busy(self) -> bool:
         """Whether a request runs."""
         return bool(self._streams or self._scores)
 
-    def resident_memory(self) -> int:
-        """Return the worker's resident set in bytes, mapped weights included; 0 once it is gone."""
-        try:
-            pages = Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1]
-        except OSError:
-            return 0
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+    def memory(self) -> ProcessMemory:
+        """Return what the worker has in memory now; zeros once it is gone."""
+        return self._child.memory()
 
     # --- requests -----------------------------------------------------------------------------------
 
@@ -129,7 +132,7 @@ class EngineProcess:
         generation.handed_over(lambda: self._cancel(request_id))
 
     def _check_alive(self) -> None:
-        if self._reading is None or self._reading.done():
+        if self._reading is None or self._reading.done() or self._stopping or self._hung:
             raise WorkerDied(self.model.name, "it has ended")
 
     async def score(self, request: ScoreRequest) -> Scores:
@@ -160,19 +163,23 @@ class EngineProcess:
         self._channel.post({"op": "cancel", "id": request_id})
 
     async def stop(self) -> None:
-        """End the worker: ask by closing the channel, insist with SIGKILL. Its streams end ``cancelled``."""
-        for request_id in list(self._streams):
-            self._streams.pop(request_id).end("cancelled")
-        self._channel.shut_down()
-        try:
-            await asyncio.wait_for(self._process.wait(), _STOP_SECONDS)
-        except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-            await self._process.wait()
+        """End the worker: ask by closing the channel, insist with SIGKILL. Its streams end ``cancelled``.
+
+        A worker that is still loading has nothing to lose and is not asked.
+        """
+        self._stopping = True
+        self._heartbeat.stop()
         if self._reading:
-            await self._reading
+            self._channel.finish()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._released.wait(), _RELEASE_SECONDS)
+                await self._child.wait(_SAVE_SECONDS)
+        self._child.kill()
+        self._channel.abandon()
+        if self._reading:
+            await asyncio.wait([self._reading])  # unlike awaiting it, this leaves it alone when cancelled
         else:
+            await self._child.bury()
             self._channel.close()
 
     # --- the channel --------------------------------------------------------------------------------
@@ -187,6 +194,7 @@ class EngineProcess:
         }
         self._channel.post(payload)
         async for event in self._incoming:
+            self._heartbeat.heard()
             if event["event"] == "progress":
                 progress(event["fraction"])
             elif event["event"] == "failed":
@@ -194,29 +202,56 @@ class EngineProcess:
             elif event["event"] == "ready":
                 self.load_s = event["load_s"]
                 return
-        raise WorkerDied(self.model.name, await self._status())
+        if self._hung:
+            raise self._hung
+        await self._child.bury()
+        raise self._child.death()
+
+    def _give_up(self, silent_s: float) -> None:
+        """Be done with a worker that hangs. Nobody waits for its end: in a driver it can outlive SIGKILL."""
+        self._hung = WorkerHung(self.model.name, round(silent_s))
+        log.error("%s", self._hung.statement())
+        self._child.kill()
+        self._channel.abandon()  # which wakes whoever reads it
 
     async def _read(self) -> None:
-        async for event in self._incoming:
-            self._handle(event)
-        status = await self._status()
-        if self._streams or self._scores:
-            log.error("worker of %s ended: %s", self.model.name, status)
-        error = WorkerDied(self.model.name, status)
-        for request_id in list(self._streams):
-            self._streams.pop(request_id).end("error", error)
-        for future in self._scores.values():
-            if not future.done():
-                future.set_exception(error)
-        self._scores.clear()
+        try:
+            async for event in self._incoming:
+                self._heartbeat.heard()
+                self._handle(event)
+        except Exception:  # it is the side that parses other people's files: what it says may be anything
+            log.exception("worker of %s broke the protocol", self.model.name)
+            self._child.kill()
+        self._heartbeat.stop()
+        self._released.set()
+        if not self._hung:
+            await self._child.bury()
+            if not self._stopping:
+                log.error("%s", self._child.death().statement())
+        self._end_requests(self._hung or self._child.death())
         self._channel.close()
         self.on_exit(self)
+        await self._child.bury()
 
-    async def _status(self) -> str:
-        code = await self._process.wait()
-        return signal.Signals(-code).name if code < 0 else f"status {code}"
+    def _end_requests(self, error: KylinError) -> None:
+        """End what runs: with ``error``, unless the worker was to end."""
+        for request_id in list(self._streams):
+            if self._stopping:
+                self._streams.pop(request_id).end("cancelled")
+            else:
+                self._streams.pop(request_id).end("error", error)
+        for future in self._scores.values():
+            if not future.done():
+                future.set_exception(Cancelled() if self._stopping else error)
+        self._scores.clear()
 
     def _handle(self, event: Payload) -> None:
+        if event["event"] == "pong":
+            return
+        if event["event"] == "released":
+            self._released.set()
+            self._end_requests(Cancelled())
+            return
         request_id = event["id"]
         error = from_wire(event["error"]) if event.get("error") else None
         if request_id in self._scores:

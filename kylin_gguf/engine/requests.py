@@ -11,6 +11,7 @@ from typing import Any
 from kylin_gguf import native
 from kylin_gguf.chat_template import ChatTemplate
 from kylin_gguf.engine.channel import Payload
+from kylin_gguf.engine.confinement import limit_memory
 from kylin_gguf.engine.context import Context
 from kylin_gguf.engine.model import LogTail, Model
 from kylin_gguf.engine.prefix_cache import PrefixCache
@@ -45,6 +46,7 @@ class Requests:
             "generate": self._generate,
             "score": self._score,
             "cancel": lambda payload, _: self.cancel(int(payload["id"])),
+            "ping": lambda payload, _: self._send({"event": "pong", "id": payload["id"]}),
         }
         self._scheduler: Scheduler | None = None
 
@@ -81,6 +83,7 @@ class Requests:
     def _load(self, payload: Payload, _: int | None) -> None:
         began = time.perf_counter()
         placement = Placement.from_json(payload["placement"])
+        limit_memory(placement)
         tail = LogTail()
         native.capture_log(tail)
         self._model = Model(Path(payload["path"]), placement, tail, self._report_progress())

@@ -7,6 +7,7 @@ a prompt, the loop listens too.
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 
@@ -32,12 +33,13 @@ class Worker:
         self._serving = True
 
     def run(self) -> None:
-        """Serve until the channel is closed; then keep on disk what is worth keeping."""
+        """Serve until the service closes its side of the channel; then keep on disk what is worth keeping."""
         while self._serving:
             self._take_in(None if not self._requests.has_work else 0)
             if self._serving and self._requests.has_work:
                 self._requests.step()
             self._sweep()
+        self._release_streams()
         self._requests.close()
 
     def _listen(self) -> bool:
@@ -91,6 +93,14 @@ class Worker:
             stream.hang_up()
         elif events & select.EPOLLOUT:
             stream.flush()
+
+    def _release_streams(self) -> None:
+        """Close all streams, and say so: from now on only the service writes into them."""
+        for _, stream in self._streams.values():
+            stream.close()
+        self._streams.clear()
+        with contextlib.suppress(OSError):  # the service has gone, not just closed its side
+            self._send({"event": "released", "id": 0})
 
     def _sweep(self) -> None:
         """Watch for room where a client is slow; close what has ended, and stop working for who has gone."""

@@ -44,8 +44,10 @@ from kylin_gguf.errors.engine import (
     LibraryLoadFailed,
     LoadFailed,
     NativeError,
+    RestartDelayed,
     TemplateFailed,
     WorkerDied,
+    WorkerHung,
 )
 from kylin_gguf.errors.likeness import (
     near,
@@ -110,6 +112,7 @@ __all__ = [
     "NotGguf",
     "NotWritable",
     "PropertyReadOnly",
+    "RestartDelayed",
     "ServiceUnavailable",
     "SourceFailed",
     "SourcesExhausted",
@@ -126,6 +129,7 @@ __all__ = [
     "UsageError",
     "VerificationFailed",
     "WorkerDied",
+    "WorkerHung",
     "all_errors",
     "from_wire",
     "near",

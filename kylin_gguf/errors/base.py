@@ -28,18 +28,28 @@ class KylinError(Exception):
         """Return the typed fields, as JSON-able values; none for a relayed error."""
         return {} if "_relayed" in self.__dict__ else asdict(self)
 
+    def wording(self) -> str:
+        """Return the template of the sentence; classes whose fields may be empty choose among several."""
+        return self.sentence
+
     def message(self) -> str:
         """Return the sentence and the remedy in the user's language, on one line."""
-        if "_relayed" in self.__dict__:
-            return str(self.__dict__["_relayed"])
-        shown = {key: _shown(value) for key, value in self.fields().items()}
-        sentence, remedy = (
-            translate(part).format(**shown) if part else "" for part in (self.sentence, self.remedy)
-        )
-        if not remedy:
+        sentence = self.statement()
+        if "_relayed" in self.__dict__ or not self.remedy:
             return sentence
         # Chinese puts no space between sentences.
-        return translate(N_("{sentence} {remedy}")).format(sentence=sentence, remedy=remedy)
+        return translate(N_("{sentence} {remedy}")).format(
+            sentence=sentence, remedy=self._filled(self.remedy)
+        )
+
+    def statement(self) -> str:
+        """Return the sentence alone in the user's language; a relayed error's whole message."""
+        if "_relayed" in self.__dict__:
+            return str(self.__dict__["_relayed"])
+        return self._filled(self.wording())
+
+    def _filled(self, template: str) -> str:
+        return translate(template).format(**{key: _shown(value) for key, value in self.fields().items()})
 
     def __str__(self) -> str:
         return self.message()

@@ -55,13 +55,56 @@ class LoadFailed(EngineError):
 
 @dataclass(eq=False)
 class WorkerDied(EngineError):
-    """The process that held the model ended; the service goes on."""
+    """The process that held the model ended; the service goes on.
+
+    ``status`` is the signal's name or the exit status; ``last_words`` what it wrote on standard error just
+    before, such as an abort message of ggml, and empty if it wrote nothing.
+    """
 
     code: ClassVar[str] = "engine.worker-died"
     sentence: ClassVar[str] = N_("The process running {model} ended unexpectedly ({status}).")
+    quoting: ClassVar[str] = N_(
+        "The process running {model} ended unexpectedly ({status}); it last said: {last_words}."
+    )
     remedy: ClassVar[str] = N_("Ask again: it is started anew for the next request.")
     model: str
     status: str
+    last_words: str = ""
+
+    def wording(self) -> str:
+        """Return the sentence with the last words, if there are any."""
+        return self.quoting if self.last_words else self.sentence
+
+
+@dataclass(eq=False)
+class WorkerHung(EngineError):
+    """The process that holds the model answered nothing for ``seconds``, and was killed."""
+
+    code: ClassVar[str] = "engine.worker-hung"
+    sentence: ClassVar[str] = N_(
+        "The process running {model} gave no sign of life for {seconds} seconds and was ended."
+    )
+    remedy: ClassVar[str] = N_("Ask again: it is started anew. If it stays, suspect the graphics driver.")
+    model: str
+    seconds: int
+
+
+@dataclass(eq=False)
+class RestartDelayed(EngineError):
+    """A model whose process died while loading ``failures`` times in a row and is left alone for a while.
+
+    ``retry_s`` is how many seconds more; ``reason`` is the last death's message.
+    """
+
+    code: ClassVar[str] = "engine.restart-delayed"
+    sentence: ClassVar[str] = N_(
+        "{model} is not started again yet (failed starts in a row: {failures}). {reason}"
+    )
+    remedy: ClassVar[str] = N_("Try again in {retry_s} seconds; the service's log says more.")
+    model: str
+    failures: int
+    retry_s: int
+    reason: str
 
 
 @dataclass(eq=False)

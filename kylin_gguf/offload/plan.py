@@ -76,6 +76,7 @@ def plan(info: GgufInfo, machine: Machine, request: Request) -> Placement:
         sequences=request.sequences,
         mode=mode,
         kv_type=request.kv_type,
+        memory=in_ram + (info.tensor_bytes if mode == "throughput" and in_ram else 0),
         reasons=tuple(reasons),
     )
 

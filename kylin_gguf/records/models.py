@@ -20,6 +20,8 @@ class Placement:
     """What the offload planner decided for one model; the worker obeys it.
 
     ``reasons`` are sentences a user can read. ``batch_size`` is llama.cpp's n_batch (tokens per call).
+    ``memory`` is the RAM that the planner counts on: weights, their repacked copy, KV cache, compute buffers;
+    0 where that is not known or all of it lies on an accelerator.
     """
 
     gpu_layers: int
@@ -29,6 +31,7 @@ class Placement:
     sequences: int = 4
     mode: LoadMode = "throughput"
     kv_type: KvType = "f16"
+    memory: int = 0
     reasons: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -54,11 +57,17 @@ class InstalledModel:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that a worker process holds right now. ``memory`` is the worker's resident set."""
+    """A model that a worker process holds right now.
+
+    ``memory`` is the worker's resident set, ``memory_private`` what of it is anonymous and goes with the
+    worker, ``memory_mapped`` the pages of files, which other processes and the page cache share.
+    """
 
     name: str
     path: Path
     pid: int
     load_s: float
     memory: int
+    memory_private: int
+    memory_mapped: int
     placement: Placement

@@ -10,7 +10,7 @@ from kylin_gguf.records.conversation import Message
 
 @dataclass(frozen=True)
 class Usage:
-    """What one request cost. Times are seconds from the request's arrival in the worker."""
+    """What one request cost. ``first_token_s`` and ``total_s`` are seconds from its arrival in the worker."""
 
     prompt_tokens: int
     cached_tokens: int
@@ -19,10 +19,22 @@ class Usage:
     total_s: float
     prefill_tokens_per_s: float
     decode_tokens_per_s: float
+    queue_s: float
+    """From its arrival until it had a place in the KV cache."""
+    prefill_s: float
+    """From then until its first token was drawn."""
+    decode_s: float
+    """From its first token to its end."""
+    longest_gap_s: float
+    """The longest time between two tokens drawn, waiting for a slow reader included."""
+    energy_j: float | None = None
+    """What the processor packages took from the place in the KV cache to the end, everything else that ran on
+    them included; None where their meters cannot be read."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON object; rates and times rounded to what is meaningful."""
-        return {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(self).items()}
+        """Return a JSON object; rates and times rounded to what is meaningful, what is not known left out."""
+        values = {key: value for key, value in asdict(self).items() if value is not None}
+        return {k: round(v, 4) if isinstance(v, float) else v for k, v in values.items()}
 
 
 @dataclass(frozen=True)

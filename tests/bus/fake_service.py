@@ -24,7 +24,7 @@ from kylin_gguf.records import (
     Usage,
 )
 
-USAGE = Usage(3, 0, 2, 0.01, 0.02, 300.0, 100.0)
+USAGE = Usage(3, 0, 2, 0.01, 0.02, 300.0, 100.0, 0.0, 0.01, 0.01, 0.01)
 
 
 @dataclass
@@ -118,7 +118,9 @@ class FakeService:
         ]
 
     def loaded(self) -> tuple[LoadedModel, ...]:
-        return (LoadedModel("echo", Path("/models/echo.gguf"), 42, 0.5, 1 << 20, Placement(0, 4096, 2)),)
+        sizes = {"memory": 3 << 20, "memory_private": 2 << 20, "memory_mapped": 1 << 20}
+        placement = Placement(0, 4096, 2)
+        return (LoadedModel("echo", Path("/models/echo.gguf"), 42, 0.5, **sizes, placement=placement),)
 
     def default_model(self) -> str:
         return "echo"

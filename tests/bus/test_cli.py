@@ -162,4 +162,4 @@ async def test_status(run: Run) -> None:
     assert (status, found["running"]) == (0, True)
     assert found["LoadedModels"][0]["name"] == "echo"
     status, output, _ = await run("status")
-    assert "echo: 1.0 MB, loaded in 0.5 s, process 42" in output
+    assert "echo: 3.1 MB (2.1 MB private), loaded in 0.5 s, process 42" in output

@@ -11,6 +11,7 @@ from kylin_gguf.engine.model import Model
 from kylin_gguf.engine.prefix_cache import Slot
 from kylin_gguf.engine.sampling import Sampler
 from kylin_gguf.engine.stream import ClientStream
+from kylin_gguf.engine.tasks.stopwatch import Stopwatch
 from kylin_gguf.engine.tasks.task import Priority
 from kylin_gguf.engine.text import TextAssembler
 from kylin_gguf.errors import KylinError
@@ -47,8 +48,7 @@ class Generation:
         self._sent = 0.0
         self._prompt_tokens = len(prompt)
         self._cached = self._drawn = 0
-        self._arrived = time.perf_counter()
-        self._started = self._first = self._arrived
+        self._stopwatch = Stopwatch()
 
     @property
     def paused(self) -> bool:
@@ -67,13 +67,13 @@ class Generation:
     def started(self, cached: int) -> None:
         """Note when prefill begins; what is computed again after a displacement is not the client's doing."""
         if not self._drawn:
-            self._cached, self._started = cached, time.perf_counter()
+            self._cached = cached
+            self._stopwatch.started()
 
     def logits_ready(self, context: Context, slot: Slot, index: int) -> bool:
         """Draw a token, send its text, and decide whether that was the last."""
         token = self._sampler.sample(context, index)
-        if not self._drawn:
-            self._first = time.perf_counter()
+        self._stopwatch.token()
         self._drawn += 1
         if self._model.is_end(token):
             self.finish("stop")
@@ -103,25 +103,10 @@ class Generation:
     def finish(self, reason: EndReason, failure: KylinError | None = None) -> None:
         """Send what was held back, the usage and the end, and report to the parent."""
         self._show(self._text.finish(), last=True)
-        usage = self._usage()
+        usage = self._stopwatch.usage(self._prompt_tokens, self._cached)
         self.stream.send(frames.usage(usage))
         if failure:
             self.stream.send(frames.error(failure))
         self.stream.send(frames.end(reason))
         self._sampler.close()
         self._report(reason, self._text.text, usage, failure)
-
-    def _usage(self) -> Usage:
-        now = time.perf_counter()
-        prefill_s = self._first - self._started
-        decode_s = now - self._first
-        return Usage(
-            prompt_tokens=self._prompt_tokens,
-            cached_tokens=self._cached,
-            completion_tokens=self._drawn,
-            first_token_s=self._first - self._arrived,
-            total_s=now - self._arrived,
-            prefill_tokens_per_s=(self._prompt_tokens - self._cached) / prefill_s if prefill_s > 0 else 0.0,
-            # The first token is prefill's; the rest are decode's.
-            decode_tokens_per_s=(self._drawn - 1) / decode_s if self._drawn > 1 else 0.0,
-        )

@@ -28,6 +28,7 @@ def test_descriptors_stay_with_their_messages() -> None:
     assert [number for number, _ in carried] == [0, 1, 2]
     assert [payload["op"] for payload, _ in received] == ["cancel", "generate"] * 3
     for number, descriptor in carried:
+        assert not os.get_inheritable(descriptor)
         os.write(descriptor, bytes([number]))
         os.close(descriptor)
         assert os.read(reads[number], 1) == bytes([number])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kylin_gguf.gguf_info import GgufInfo, TensorInfo
 from kylin_gguf.offload.machine import Machine
-from kylin_gguf.offload.plan import GPU_MARGIN, Request, kv_bytes, plan
+from kylin_gguf.offload.plan import GPU_MARGIN, Request, kv_bytes, needed_memory, plan
 from kylin_gguf.records import Device
 
 GIB = 1 << 30
@@ -111,3 +111,13 @@ def test_kv_cache_size_counts_every_layer_key_and_value() -> None:
     assert kv_bytes(per_layer, 100) == 12 * 8 * 256 * 2 * 100
     own = replace(MODEL, metadata={"llama.attention.key_length": 64, "llama.attention.value_length": 32})
     assert kv_bytes(own, 100) == 24 * 8 * 96 * 2 * 100
+
+
+def test_the_memory_of_a_placement_counts_the_repacked_copy_and_nothing_on_a_card() -> None:
+    needed = needed_memory(MODEL, 4096)
+    ample = plan(MODEL, Machine(2, 64 * GIB, ()), Request(4096))
+    assert ample.repack and ample.memory == needed + MODEL.tensor_bytes
+    scarce = plan(MODEL, Machine(2, needed, ()), Request(4096))
+    assert not scarce.repack and scarce.memory == needed
+    card = Device("CUDA0", "card", "gpu", 24 * GIB, 24 * GIB)
+    assert plan(MODEL, Machine(2, 64 * GIB, (card,)), Request(4096)).memory == 0
