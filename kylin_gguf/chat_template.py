@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError
-from jinja2.ext import loopcontrols
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -54,6 +55,17 @@ class _Environment(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
 
+class _GenerationTag(Extension):
+    """``{% generation %}`` marks what a model is trained on; here it prints what stands in it."""
+
+    tags: set[str] = {"generation"}  # noqa: RUF012 - as jinja declares it
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.Scope(body, lineno=line)
+
+
 def _raise_exception(message: str) -> NoReturn:
     raise TemplateError(message)
 
@@ -80,7 +92,7 @@ class ChatTemplate:
         if len(source) > MAX_TEMPLATE_CHARS:
             raise TemplateFailed(model, f"it has {len(source)} characters")
         environment = _Environment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols], autoescape=False
+            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _GenerationTag], autoescape=False
         )
         environment.filters["tojson"] = _tojson
         environment.globals["raise_exception"] = _raise_exception

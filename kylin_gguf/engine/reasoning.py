@@ -17,6 +17,7 @@ _KNOWN = (
     Tags("<seed:think>", "</seed:think>"),  # Seed-OSS
     Tags("<mm:think>", "</mm:think>"),  # MiniMax
     Tags("[THINK]", "[/THINK]"),  # Ministral
+    Tags("<|START_THINKING|>", "<|END_THINKING|>"),  # Command R7B
 )
 _TAG_BYTES = frozenset(tag.encode() for tags in _KNOWN for tag in tags)
 

@@ -33,6 +33,11 @@ def test_tokens_and_filters_that_templates_use_are_there() -> None:
     assert text == '<s>[{"role": "user", "content": "a<b"}]4</s>8'
 
 
+def test_what_is_marked_for_training_is_printed() -> None:
+    source = "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}.{% endfor %}"
+    assert ChatTemplate("m", source).render(HI) == "hi."
+
+
 @pytest.mark.parametrize(
     "source",
     [
