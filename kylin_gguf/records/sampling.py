@@ -41,7 +41,6 @@ class SamplingOptions:
     logprobs: int = -1
     thinking: bool = False
 
-    # The highest seed is llama.cpp's sign for a random one (LLAMA_DEFAULT_SEED).
     _RANGES: ClassVar[Mapping[str, tuple[float, float]]] = {
         "temperature": (0.0, 5.0),
         "top_k": (0, 1_000_000),
@@ -58,7 +57,7 @@ class SamplingOptions:
         "dry_base": (1.0, 10.0),
         "dry_allowed_length": (0, 1_000),
         "dry_penalty_last_n": (0, 65_536),
-        "seed": (-1, 2**32 - 2),
+        "seed": (-1, 2**32 - 1),
         "max_tokens": (1, 1_000_000),
         "logprobs": (-1, 20),
     }

@@ -28,7 +28,7 @@ from kylin_gguf.records import Message, SamplingOptions
         ("dry_base", 1.0, 0.9),
         ("dry_allowed_length", 2, -1),
         ("dry_penalty_last_n", 0, -1),
-        ("seed", 2**32 - 2, 2**32 - 1),
+        ("seed", 2**32 - 1, 2**32),
         ("max_tokens", 1, 0),
         ("stop", ["a"], [""]),
         ("grammar", "root ::= [a]", b"root"),

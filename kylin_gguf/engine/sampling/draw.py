@@ -68,7 +68,9 @@ class Draw:
 
 def _build_chain(options: SamplingOptions) -> llama_cpp.llama_sampler_p:
     chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
-    seed = secrets.randbelow(llama_cpp.LLAMA_DEFAULT_SEED) if options.seed < 0 else options.seed
+    # The highest seed means a random one to llama.cpp (get_rng_seed), so it shares the one below.
+    highest = llama_cpp.LLAMA_DEFAULT_SEED - 1
+    seed = secrets.randbelow(highest) if options.seed < 0 else min(options.seed, highest)
     if options.top_k:
         llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_top_k(options.top_k))
     for sampler in (

@@ -184,6 +184,8 @@ def test_a_seed_repeats_its_draws_and_another_does_not(vocabulary: Vocabulary) -
     rows = rows_of(vocabulary, 1, 1.0) * 4
     first, again, other = (drawn(vocabulary, SamplingOptions(seed=seed), rows) for seed in (1, 1, 2))
     assert first == again != other
+    highest = [drawn(vocabulary, SamplingOptions(seed=2**32 - 1), rows) for _ in range(2)]
+    assert highest[0] == highest[1]
 
 
 def test_a_grammar_that_no_token_continues_is_an_error(vocabulary: Vocabulary) -> None:
