@@ -1,14 +1,14 @@
 """The frames of a token stream: one JSON object a line, as documented in docs/dbus-api.md.
 
-A stream is any number of ``text``, ``sentence``, ``command``, ``result`` and ``notice`` frames, at most
-one ``usage``, at most one ``error``, and exactly one ``end``, which is last. Readers skip frame types
-they do not know.
+A stream is any number of ``text``, ``reasoning``, ``logprobs``, ``sentence``, ``command``, ``result`` and
+``notice`` frames, at most one ``usage``, at most one ``error``, and exactly one ``end``, which is last.
+Readers skip frame types they do not know.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 from kylin_gguf.errors import KylinError
@@ -21,6 +21,20 @@ Frame = dict[str, Any]
 def text(piece: str) -> Frame:
     """A piece of the answer: whole Unicode characters, never half of one."""
     return {"type": "text", "text": piece}
+
+
+def reasoning(piece: str) -> Frame:
+    """A piece of what the model thinks before it answers; not part of the answer."""
+    return {"type": "reasoning", "text": piece}
+
+
+def logprobs(tokens: Sequence[Frame]) -> Frame:
+    """Log-probabilities of the tokens drawn since the last such frame: ``{"text", "logprob", "top"}`` each.
+
+    ``top`` lists the likeliest tokens as ``{"text", "logprob"}``, best first. A logprob is the natural
+    logarithm of the softmax over all raw logits, before penalties and temperature.
+    """
+    return {"type": "logprobs", "tokens": list(tokens)}
 
 
 def notice(code: str, fraction: float) -> Frame:

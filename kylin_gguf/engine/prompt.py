@@ -15,8 +15,10 @@ _OPEN, _CLOSE = "\ue0f0", "\ue0f1"
 _PLACEHOLDER = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
 
 
-def encode_prompt(model: Model, template: ChatTemplate, messages: Sequence[Message]) -> list[int]:
-    """Return the prompt's tokens.
+def encode_prompt(
+    model: Model, template: ChatTemplate, messages: Sequence[Message], *, thinking: bool = False
+) -> list[int]:
+    """Return the prompt's tokens; ``thinking`` asks a template that can for reasoning.
 
     Control tokens may come from the template only. A message whose text would turn into one (someone typed
     ``<|im_end|>``) is kept out of the template's output and tokenised apart, as plain text.
@@ -32,7 +34,7 @@ def encode_prompt(model: Model, template: ChatTemplate, messages: Sequence[Messa
             apart.append(message.content)
         else:
             safe.append(message)
-    rendered = template.render(safe)
+    rendered = template.render(safe, thinking=thinking)
     tokens: list[int] = []
     for index, part in enumerate(_PLACEHOLDER.split(rendered)):
         if index % 2:

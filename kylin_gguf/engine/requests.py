@@ -134,7 +134,7 @@ class Requests:
             )
 
         options = SamplingOptions.from_options(payload["options"])
-        prompt = self._prompt(payload["messages"])
+        prompt = self._prompt(payload["messages"], thinking=options.thinking)
         task = Generation(
             request_id, model=self._model, prompt=prompt, options=options, stream=stream, report=report
         )
@@ -167,8 +167,9 @@ class Requests:
         assert self._scheduler is not None, "the service sends nothing before `ready`"
         self._scheduler.submit(task)
 
-    def _prompt(self, messages: list[dict[str, Any]]) -> list[int]:
+    def _prompt(self, messages: list[dict[str, Any]], *, thinking: bool = False) -> list[int]:
         if self._template is None:
             bos, eos = (self._model.special_text(kind) for kind in ("bos", "eos"))
             self._template = ChatTemplate(self._model.path.name, self._template_source, bos, eos)
-        return encode_prompt(self._model, self._template, [Message.from_json(item) for item in messages])
+        turns = [Message.from_json(item) for item in messages]
+        return encode_prompt(self._model, self._template, turns, thinking=thinking)

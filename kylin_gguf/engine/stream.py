@@ -42,10 +42,10 @@ class ClientStream:
         """Queue ``frame`` and write what the client's buffer takes; nothing once the client has gone."""
         if self.closed:
             return
-        if frame["type"] == "text":
+        if frame["type"] in ("text", "reasoning"):
             text = frame["text"]
             parts = [text[at : at + MAX_TEXT_CHARS] for at in range(0, len(text), MAX_TEXT_CHARS)]
-            self._queue.extend(frames.encode(frames.text(part)) for part in parts)
+            self._queue.extend(frames.encode({**frame, "text": part}) for part in parts)
         else:
             self._queue.append(frames.encode(frame))
             self._ended = frame["type"] == "end"

@@ -120,7 +120,7 @@ class ContextFull(EngineError):
 
 @dataclass(eq=False)
 class TemplateFailed(EngineError):
-    """The model's chat template is missing, refused the messages, or broke the sandbox."""
+    """The model's chat template refused the messages, broke the sandbox, or took too much time or memory."""
 
     code: ClassVar[str] = "engine.template"
     sentence: ClassVar[str] = N_("The chat template of {model} failed: {reason}.")

@@ -8,13 +8,13 @@ from typing import Any, Literal, Self
 
 from kylin_gguf.errors import InvalidValue
 
-Role = Literal["system", "user", "assistant"]
-ROLES: tuple[Role, ...] = ("system", "user", "assistant")
+Role = Literal["system", "user", "assistant", "tool"]
+ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
 
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation; a tool's is what carrying out a call of the assistant gave."""
 
     role: Role
     content: str
@@ -25,7 +25,7 @@ class Message:
         role, content = value.get("role"), value.get("content")
         if role not in ROLES or not isinstance(content, str) or len(value) != 2:  # noqa: PLR2004
             raise InvalidValue(
-                "message", str(dict(value))[:80], "role (system, user or assistant) and content"
+                "message", str(dict(value))[:80], "role (system, user, assistant or tool) and content"
             )
         return cls(role, content)
 

@@ -13,29 +13,57 @@ from kylin_gguf.errors import InvalidValue, UnknownOption
 class SamplingOptions:
     """How the next token is drawn; names and ranges as in llama.cpp's samplers.
 
-    ``temperature`` 0 is greedy and exact. ``seed`` -1 draws a fresh one. ``grammar`` is GBNF.
+    ``temperature`` 0 is greedy and exact. ``seed`` -1 draws a fresh one. ``grammar`` is GBNF, ``json_schema``
+    a JSON text; at most one of them. ``logprobs`` -1 is none, 0 the drawn tokens' only, n the n likeliest
+    tokens', too. ``thinking`` asks a reasoning model to think first.
     """
 
     temperature: float = 0.7
     top_k: int = 40
     top_p: float = 0.95
     min_p: float = 0.05
+    typical_p: float = 1.0
+    xtc_probability: float = 0.0
+    xtc_threshold: float = 0.1
     repeat_penalty: float = 1.1
     repeat_last_n: int = 64
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    dry_multiplier: float = 0.0
+    dry_base: float = 1.75
+    dry_allowed_length: int = 2
+    dry_penalty_last_n: int = 64
     seed: int = -1
     max_tokens: int = 1024
     stop: tuple[str, ...] = ()
     grammar: str = ""
+    json_schema: str = ""
+    logprobs: int = -1
+    thinking: bool = False
 
     _RANGES: ClassVar[Mapping[str, tuple[float, float]]] = {
         "temperature": (0.0, 5.0),
         "top_k": (0, 1_000_000),
         "top_p": (0.0, 1.0),
         "min_p": (0.0, 1.0),
+        "typical_p": (0.0, 1.0),
+        "xtc_probability": (0.0, 1.0),
+        "xtc_threshold": (0.0, 1.0),
         "repeat_penalty": (0.1, 10.0),
         "repeat_last_n": (0, 65_536),
+        "presence_penalty": (-2.0, 2.0),
+        "frequency_penalty": (-2.0, 2.0),
+        "dry_multiplier": (0.0, 10.0),
+        "dry_base": (1.0, 10.0),
+        "dry_allowed_length": (0, 1_000),
+        "dry_penalty_last_n": (0, 65_536),
         "seed": (-1, 2**32 - 1),
         "max_tokens": (1, 1_000_000),
+        "logprobs": (-1, 20),
+    }
+    _TEXTS: ClassVar[Mapping[str, str]] = {
+        "grammar": "a GBNF grammar as text",
+        "json_schema": "a JSON schema as text",
     }
 
     @classmethod
@@ -52,15 +80,21 @@ class SamplingOptions:
             InvalidValue: a value has the wrong type or range.
         """
         values = {name: cls._checked(name, value) for name, value in options.items()}
+        if values.get("grammar") and values.get("json_schema"):
+            raise InvalidValue("json_schema", values["json_schema"][:80], "no grammar beside it")
         return cls(**values)
 
     @classmethod
     def _checked(cls, name: str, value: Any) -> Any:
         if name not in cls.names():
             raise UnknownOption(name, cls.names())
-        if name == "grammar":
+        if name in cls._TEXTS:
             if not isinstance(value, str):
-                raise InvalidValue(name, repr(value), "a GBNF grammar as text")
+                raise InvalidValue(name, repr(value), cls._TEXTS[name])
+            return value
+        if name == "thinking":
+            if not isinstance(value, bool):
+                raise InvalidValue(name, repr(value), "true or false")
             return value
         if name == "stop":
             if not isinstance(value, list | tuple) or not all(isinstance(s, str) and s for s in value):

@@ -45,7 +45,9 @@ async def until_text(session: Session) -> tuple[Generation, Reading]:
 
 async def test_a_conversation_streams_and_is_remembered(pool: EnginePool, model: InstalledModel) -> None:
     session = Session(model, pool.acquire, system="You are a helpful assistant.")
-    generation = await session.generate({"prompt": "My name is Ada. Say hello.", "max_tokens": 24, "seed": 1})
+    # Greedy: a drawn answer can be spelt in other tokens than its text is tokenised into.
+    options = {"max_tokens": 24, "temperature": 0.0}
+    generation = await session.generate({"prompt": "My name is Ada. Say hello.", **options})
     frames = await read_frames(generation)
     outcome = await generation.finished
     assert [frame["type"] for frame in frames][-2:] == ["usage", "end"]
@@ -131,12 +133,57 @@ async def test_output_follows_a_grammar(pool: EnginePool, model: InstalledModel)
         assert frames[-1]["reason"] == "stop"
 
 
+async def test_output_follows_a_json_schema(pool: EnginePool, model: InstalledModel) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"name": {"type": "string", "maxLength": 20}, "age": {"type": "integer"}},
+        "required": ["name", "age"],
+    }
+    for temperature in (0.0, 1.5):
+        options = {"json_schema": json.dumps(schema), "temperature": temperature, "seed": 2}
+        frames = await read_frames(
+            await Session(model, pool.acquire).generate({"prompt": "Describe a person.", **options})
+        )
+        answer = json.loads(text_of(frames))
+        assert list(answer) == ["name", "age"] and isinstance(answer["age"], int)
+        assert frames[-1]["reason"] == "stop"
+
+
+async def test_a_seed_gives_the_same_answer_again(pool: EnginePool, model: InstalledModel) -> None:
+    options = {"prompt": "Tell me about the sea.", "seed": 7, "max_tokens": 24, "dry_multiplier": 0.8}
+    texts = [
+        text_of(await read_frames(await Session(model, pool.acquire).generate(options))) for _ in range(2)
+    ]
+    assert texts[0] == texts[1] != ""
+
+
+async def test_log_probabilities_come_with_the_text(pool: EnginePool, model: InstalledModel) -> None:
+    options = {"prompt": "Say hello.", "temperature": 0.0, "max_tokens": 8, "logprobs": 2}
+    frames = await read_frames(await Session(model, pool.acquire).generate(options))
+    tokens = [token for frame in frames if frame["type"] == "logprobs" for token in frame["tokens"]]
+    assert "".join(token["text"] for token in tokens) == text_of(frames)
+    for token in tokens:
+        best, second = (entry["logprob"] for entry in token["top"])
+        assert token["logprob"] == best >= second
+        assert math.exp(best) + math.exp(second) <= 1.0001
+
+
+async def test_a_tools_result_is_part_of_the_prompt(pool: EnginePool, model: InstalledModel) -> None:
+    session = Session(model, pool.acquire)
+    said = [Message("user", "What time is it?"), Message("assistant", "clock()"), Message("tool", "12:34")]
+    session.set_context(said)
+    frames = await read_frames(await session.generate({"prompt": "Well?", "max_tokens": 4}))
+    assert frames[-1]["type"] == "end" and frames[-1]["reason"] != "error"
+
+
 async def test_refusals_are_named_and_leave_the_worker_alive(pool: EnginePool, model: InstalledModel) -> None:
     session = Session(model, pool.acquire)
     frames = await read_frames(await session.generate({"prompt": "word " * 3000}))
     assert [frame.get("code") for frame in frames[-2:]] == [ContextFull.code, None]
     frames = await read_frames(await session.generate({"prompt": "x", "grammar": "root ::= ("}))
     assert frames[-2]["code"] == InvalidGrammar.code
+    frames = await read_frames(await session.generate({"prompt": "x", "json_schema": '{"not": {}}'}))
+    assert frames[-2]["code"] == InvalidGrammar.code and "not" in frames[-2]["message"]
     with pytest.raises(UnknownOption):
         await session.generate({"prompt": "x", "temprature": 1.0})
     with pytest.raises(InvalidValue):

@@ -6,10 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 
 from kylin_gguf import frames
+from kylin_gguf.chat_template import END_OF_TURN
 from kylin_gguf.engine.context import Context
 from kylin_gguf.engine.model import Model
 from kylin_gguf.engine.prefix_cache import Slot
+from kylin_gguf.engine.reasoning import Parts, ReasoningSplitter, is_tag, tags_of
 from kylin_gguf.engine.sampling import Sampler
+from kylin_gguf.engine.sampling.logprobs import LogProbs
 from kylin_gguf.engine.stream import ClientStream
 from kylin_gguf.engine.tasks.stopwatch import Stopwatch
 from kylin_gguf.engine.tasks.task import Priority
@@ -21,6 +24,9 @@ from kylin_gguf.records import SamplingOptions, Usage
 FRAME_INTERVAL_S = 0.03
 """Text is sent no more often than this. Waking a reader for each token of a fast model takes a core from the
 decode threads, and nobody reads thirty frames a second apart from each other."""
+
+_TAG_TOKENS = 16
+"""Tokens at the end of a prompt that a tag and the white space behind it can take."""
 
 
 class Generation:
@@ -36,15 +42,16 @@ class Generation:
         stream: ClientStream,
         report: Callable[[EndReason, str, Usage, KylinError | None], None],
     ) -> None:
-        self.id, self.tokens, self.stream = request_id, prompt, stream
+        self.id, self.tokens, self.stream = request_id, list(prompt), stream
         self.priority = Priority.INTERACTIVE
         self.lanes = 0
         self.standing = False
         self.cancelled = False
         self._model, self._options, self._report = model, options, report
-        self._sampler = Sampler(model, options)
-        self._text = TextAssembler(options.stop)
-        self._unsent = ""
+        self._sampler = Sampler(model, options, prompt)
+        self._logprobs = LogProbs(model, options.logprobs) if options.logprobs >= 0 else None
+        self._text = _assembler(model, prompt, options)
+        self._unsent_reasoning = self._unsent = ""
         self._sent = 0.0
         self._prompt_tokens = len(prompt)
         self._cached = self._drawn = 0
@@ -78,7 +85,9 @@ class Generation:
         if self._model.is_end(token):
             self.finish("stop")
             return True
-        self._show(self._text.push(self._model.piece(token)))
+        if self._logprobs:
+            self._logprobs.add(context.logits(index), token)
+        self._show(self._text.push(_text_bytes(self._model, token)))
         if self._text.stopped:
             self.finish("stop")
         elif self._drawn >= self._options.max_tokens or len(slot.tokens) + 1 >= context.length:
@@ -88,13 +97,21 @@ class Generation:
             return False
         return True
 
-    def _show(self, piece: str, *, last: bool = False) -> None:
-        """Send ``piece``, together with the next ones if the last frame is younger than a reader can tell."""
-        self._unsent += piece
+    def _show(self, parts: Parts, *, last: bool = False) -> None:
+        """Send ``parts``, together with the next ones if the last frame is younger than a reader can tell."""
+        self._unsent_reasoning += parts.reasoning
+        self._unsent += parts.answer
         now = time.perf_counter()
-        if self._unsent and (last or now - self._sent >= FRAME_INTERVAL_S):
+        if not last and now - self._sent < FRAME_INTERVAL_S:
+            return
+        if self._unsent_reasoning:
+            self.stream.send(frames.reasoning(self._unsent_reasoning))
+        if self._unsent:
             self.stream.send(frames.text(self._unsent))
-            self._unsent, self._sent = "", now
+        for tokens in self._logprobs.take() if self._logprobs else ():
+            self.stream.send(frames.logprobs(tokens))
+        if self._unsent or self._unsent_reasoning:
+            self._unsent_reasoning, self._unsent, self._sent = "", "", now
 
     def settle(self, context: Context, slot: Slot, lanes: Sequence[int]) -> bool:
         """Nothing: a generation's tokens travel in the common batch."""
@@ -110,3 +127,29 @@ class Generation:
         self.stream.send(frames.end(reason))
         self._sampler.close()
         self._report(reason, self._text.text, usage, failure)
+
+
+def _assembler(model: Model, prompt: list[int], options: SamplingOptions) -> TextAssembler:
+    """Return what turns the tokens into text.
+
+    With a grammar the whole text is the answer: it matches from the first token. A model without a template
+    talks ChatML, whose end of turn may be plain text to it.
+    """
+    template = model.chat_template()
+    stops = options.stop if template else (*options.stop, END_OF_TURN)
+    if options.grammar or options.json_schema:
+        return TextAssembler(stops)
+    tags = tags_of(template)
+    end = b"".join(model.piece(token, special=True) for token in prompt[-_TAG_TOKENS:])
+    # Some templates open the block themselves, as DeepSeek R1's.
+    thinking = end.rstrip().endswith(tags.opening.encode())
+    return TextAssembler(stops, ReasoningSplitter(tags, thinking=thinking))
+
+
+def _text_bytes(model: Model, token: int) -> bytes:
+    """Return the bytes of ``token``; a control token has none, unless it begins or ends reasoning."""
+    piece = model.piece(token)
+    if piece:
+        return piece
+    control = model.piece(token, special=True)
+    return control if is_tag(control) else b""

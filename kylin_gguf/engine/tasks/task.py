@@ -53,7 +53,7 @@ class Task(Protocol):
         done. One that is not done has added a token, or has something to ``settle``."""
 
     def settle(self, context: Context, slot: Slot, lanes: Sequence[int]) -> bool:
-        """Do what needs decodes of the task's own, on empty sequences ``lanes``; return whether it is done."""
+        """Do what needs decodes of its own, on empty sequences ``lanes``; return whether the task is done."""
 
     def finish(self, reason: EndReason, failure: KylinError | None = None) -> None:
         """End the task. Called exactly once."""

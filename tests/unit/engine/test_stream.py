@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 
 import pytest
 
@@ -46,14 +47,16 @@ def test_a_slow_reader_blocks_and_loses_nothing(pair: tuple[ClientStream, socket
     assert received[-1] == {"type": "end", "reason": "length"}
 
 
+@pytest.mark.parametrize("kind", [frames.text, frames.reasoning])
 def test_a_long_text_is_split_into_frames_that_are_written_whole(
-    pair: tuple[ClientStream, socket.socket],
+    pair: tuple[ClientStream, socket.socket], kind: Callable[[str], frames.Frame]
 ) -> None:
     stream, client = pair
     text = "长" * (MAX_TEXT_CHARS * 2 + 1)
-    stream.send(frames.text(text))
+    stream.send(kind(text))
     stream.send(frames.end("stop"))
     received = read_all(client, stream)
+    assert {frame["type"] for frame in received[:-1]} == {kind("")["type"]}
     assert [len(frame["text"]) for frame in received[:-1]] == [MAX_TEXT_CHARS, MAX_TEXT_CHARS, 1]
     assert "".join(frame["text"] for frame in received[:-1]) == text
 
