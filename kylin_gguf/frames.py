@@ -28,6 +28,11 @@ def notice(code: str, fraction: float) -> Frame:
     return {"type": "notice", "code": code, "fraction": round(fraction, 3)}
 
 
+def trimmed(messages: int) -> Frame:
+    """News before an answer that the model gives without the oldest ``messages`` of the conversation."""
+    return {"type": "notice", "code": "trimmed", "messages": messages}
+
+
 def usage(counts: Usage) -> Frame:
     """What the request cost."""
     return {"type": "usage", **counts.to_json()}

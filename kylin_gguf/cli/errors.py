@@ -50,6 +50,7 @@ EXIT_CODES: dict[type[KylinError], int] = {
     errors.InvalidGrammar: 55,
     errors.DecodeFailed: 56,
     errors.Busy: 57,
+    errors.TextTooLong: 58,
     errors.ActuatorError: 60,
     errors.CommandsInvalid: 61,
     errors.InternalError: 70,

@@ -1,7 +1,8 @@
 """The control channel between the service and a worker: JSON lines over a Unix stream socket, with fds.
 
-Service to worker: ``load``, ``generate`` (carries the client's socket), ``score``, ``cancel``. Worker to
-service: ``progress``, ``ready``, ``finished``, ``scored``, ``failed``. Closing the channel ends the worker.
+Service to worker: ``load``, ``generate`` (carries the client's socket), ``score``, ``embed``, ``cancel``.
+Worker to service: ``progress``, ``ready``, ``finished``, ``scored``, ``embedded``, ``failed``. Closing the
+channel ends the worker.
 """
 
 from __future__ import annotations

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from kylin_gguf import native
+from kylin_gguf import frames, native
 from kylin_gguf.chat_template import ChatTemplate
 from kylin_gguf.engine.channel import Payload
 from kylin_gguf.engine.context import Context
+from kylin_gguf.engine.embedding.context import EmbeddingContext, Vectors
+from kylin_gguf.engine.embedding.queue import EmbeddingQueue, Request
+from kylin_gguf.engine.history import fit, room_for_prompt
 from kylin_gguf.engine.model import LogTail, Model
 from kylin_gguf.engine.prompt import encode_prompt
 from kylin_gguf.engine.scheduler import Scheduler
@@ -22,6 +26,9 @@ from kylin_gguf.frames import EndReason
 from kylin_gguf.records import Message, Placement, SamplingOptions, Scores, Usage
 
 _PROGRESS_STEP = 0.02
+
+_EMBEDDING_NICE = 10
+"""Vectors are background work: where cores are short, those that generate for someone who waits go first."""
 
 
 class Requests:
@@ -36,19 +43,24 @@ class Requests:
             "load": self._load,
             "generate": self._generate,
             "score": self._score,
+            "embed": self._embed,
             "cancel": lambda payload, _: self.cancel(int(payload["id"])),
         }
         self._scheduler: Scheduler | None = None
+        self._embeddings: EmbeddingQueue | None = None
+        """A model has one of the two: it generates or it embeds."""
 
     @property
     def has_work(self) -> bool:
         """Whether ``step`` would do something now."""
-        return self._scheduler is not None and self._scheduler.has_work
+        queue = self._scheduler or self._embeddings
+        return queue is not None and queue.has_work
 
     def step(self) -> None:
         """Take one decode step."""
-        assert self._scheduler is not None, "asked for without work"
-        self._scheduler.step()
+        queue = self._scheduler or self._embeddings
+        assert queue is not None, "asked for without work"
+        queue.step()
 
     def handle(self, payload: Payload, descriptor: int | None) -> None:
         """Do what one message asks.
@@ -60,8 +72,9 @@ class Requests:
 
     def cancel(self, request_id: int) -> None:
         """End a request at the next step."""
-        if self._scheduler:
-            self._scheduler.cancel(request_id)
+        queue = self._scheduler or self._embeddings
+        if queue:
+            queue.cancel(request_id)
 
     # --- handlers -----------------------------------------------------------------------------------
 
@@ -71,14 +84,23 @@ class Requests:
         tail = LogTail()
         native.capture_log(tail)
         self._model = Model(Path(payload["path"]), placement, tail, self._report_progress())
-        if not self._model.has_decoder:
-            raise UnsupportedModel(payload["path"], "it is an embedding model and generates no text")
+        if self._model.embeds:
+            os.nice(_EMBEDDING_NICE)
+            self._embeddings = EmbeddingQueue(EmbeddingContext(self._model, placement, tail))
+        else:
+            self._make_scheduler(placement, tail)
+        self._send({"event": "ready", "load_s": time.perf_counter() - began})
+
+    def _make_scheduler(self, placement: Placement, tail: LogTail) -> None:
         self._context = Context(self._model, placement, tail)
+        if not self._model.has_decoder or not self._context.has_cache:
+            raise UnsupportedModel(
+                str(self._model.path), "it writes no text token by token, and states no pooling for vectors"
+            )
         self._first_lane = placement.sequences
         self._template_source = self._model.chat_template()
         self._template: ChatTemplate | None = None
         self._scheduler = Scheduler(self._context, placement.sequences)
-        self._send({"event": "ready", "load_s": time.perf_counter() - began})
 
     def _report_progress(self) -> Callable[[float], None]:
         sent = 0.0
@@ -97,6 +119,14 @@ class Requests:
         request_id = int(payload["id"])
         stream = self._open_stream(request_id, descriptor)
 
+        scheduler = self._generating()
+        options = SamplingOptions.from_options(payload["options"])
+        room = room_for_prompt(self._context.length, options.max_tokens)
+        messages = [Message.from_json(item) for item in payload["messages"]]
+        fitted = fit(self._encode, messages, room, payload["overflow"], payload["dropped"])
+        if fitted.dropped:
+            stream.send(frames.trimmed(fitted.dropped))
+
         def report(reason: EndReason, text: str, usage: Usage, failure: KylinError | None) -> None:
             self._send(
                 {
@@ -105,16 +135,15 @@ class Requests:
                     "reason": reason,
                     "text": text,
                     "usage": usage.to_json(),
+                    "dropped": fitted.dropped,
                     "error": failure.to_wire() if failure else None,
                 }
             )
 
-        options = SamplingOptions.from_options(payload["options"])
-        prompt = self._prompt(payload["messages"])
         task = Generation(
-            request_id, model=self._model, prompt=prompt, options=options, stream=stream, report=report
+            request_id, model=self._model, prompt=fitted.tokens, options=options, stream=stream, report=report
         )
-        self._submit(task)
+        scheduler.submit(task)
 
     def _score(self, payload: Payload, _: int | None) -> None:
         request_id = int(payload["id"])
@@ -134,18 +163,35 @@ class Requests:
                 }
             )
 
+        scheduler = self._generating()
         end = self._model.end_of_turn()
         answers = [[*self._model.tokenize(text, special=False), end] for text in payload["continuations"]]
-        self._submit(
-            Scoring(request_id, self._prompt(payload["messages"]), answers, self._first_lane, report)
-        )
+        prompt = self._encode([Message.from_json(item) for item in payload["messages"]])
+        scheduler.submit(Scoring(request_id, prompt, answers, self._first_lane, report))
 
-    def _submit(self, task: Generation | Scoring) -> None:
-        assert self._scheduler is not None, "the service sends nothing before `ready`"
-        self._scheduler.submit(task)
+    def _embed(self, payload: Payload, _: int | None) -> None:
+        request_id = int(payload["id"])
+        if self._embeddings is None:
+            raise UnsupportedModel(str(self._model.path), "it states no pooling, so it makes no vectors")
 
-    def _prompt(self, messages: list[dict[str, Any]]) -> list[int]:
+        def report(vectors: Vectors | None, failure: KylinError | None) -> None:
+            if vectors is None:
+                error = failure.to_wire() if failure else None
+                self._send({"event": "failed", "id": request_id, "error": error})
+                return
+            encoded = base64.b64encode(vectors.tobytes()).decode("ascii")
+            self._send({"event": "embedded", "id": request_id, "shape": vectors.shape, "vectors": encoded})
+
+        tokens = [self._model.tokenize_whole(text) for text in payload["texts"]]
+        self._embeddings.submit(Request(request_id, payload["texts"], tokens, report))
+
+    def _generating(self) -> Scheduler:
+        if self._scheduler is None:
+            raise UnsupportedModel(str(self._model.path), "it is an embedding model and generates no text")
+        return self._scheduler
+
+    def _encode(self, messages: Sequence[Message]) -> list[int]:
         if self._template is None:
             bos, eos = (self._model.special_text(kind) for kind in ("bos", "eos"))
             self._template = ChatTemplate(self._model.path.name, self._template_source, bos, eos)
-        return encode_prompt(self._model, self._template, [Message.from_json(item) for item in messages])
+        return encode_prompt(self._model, self._template, messages)

@@ -45,6 +45,7 @@ from kylin_gguf.errors.engine import (
     LoadFailed,
     NativeError,
     TemplateFailed,
+    TextTooLong,
     WorkerDied,
 )
 from kylin_gguf.errors.likeness import (
@@ -115,6 +116,7 @@ __all__ = [
     "SourcesExhausted",
     "StoreError",
     "TemplateFailed",
+    "TextTooLong",
     "ToolFailed",
     "TruncatedGguf",
     "UnknownArchitecture",
