@@ -47,6 +47,11 @@ def queued(position: int) -> Frame:
     return {"type": "notice", "code": "queued", "position": position}
 
 
+def trimmed(messages: int) -> Frame:
+    """News before an answer that the model gives without the oldest ``messages`` of the conversation."""
+    return {"type": "notice", "code": "trimmed", "messages": messages}
+
+
 def usage(counts: Usage) -> Frame:
     """What the request cost."""
     return {"type": "usage", **counts.to_json()}

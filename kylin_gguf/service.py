@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from kylin_gguf import actuator
+from kylin_gguf import actuator, gguf_info
 from kylin_gguf.actuator.catalogue import Command, CommandCatalogue
 from kylin_gguf.actuator.interpret import Interpreter, Scorer
 from kylin_gguf.actuator.reader import load
-from kylin_gguf.errors import InvalidValue, UnknownOption
+from kylin_gguf.errors import InvalidValue, UnknownOption, UnsupportedModel
 from kylin_gguf.jobs import Job, run_async, run_in_thread
 from kylin_gguf.offload import machine
 from kylin_gguf.pool import EnginePool
-from kylin_gguf.records import InstalledModel, LoadedModel, ProgressCallback, ScoreRequest, Scores, Settings
+from kylin_gguf.records import (
+    OVERFLOWS,
+    InstalledModel,
+    LoadedModel,
+    ProgressCallback,
+    ScoreRequest,
+    Scores,
+    Settings,
+)
 from kylin_gguf.sessions import Session
 from kylin_gguf.store import Store
 
 SHIPPED_COMMANDS = Path(actuator.__file__).parent / "commands" / "openkylin.yaml"
 
-_SESSION_OPTIONS = ("model", "system")
+_SESSION_OPTIONS = ("model", "system", "overflow")
 _INTERPRET_OPTIONS = ("model",)
+
+MAX_TEXTS = 256
+"""Texts of one call for vectors."""
+MAX_TEXTS_CHARS = 4_000_000
+"""Characters of these texts together."""
 
 
 class Service:
@@ -115,10 +128,32 @@ class Service:
     # --- conversations and commands -----------------------------------------------------------------
 
     async def create_session(self, options: Mapping[str, Any]) -> Session:
-        """Begin a conversation. ``options``: ``model`` (default: the default model), ``system``."""
+        """Begin a conversation. ``options``: ``model`` (default: the default model), ``system``, and
+        ``overflow``, one of OVERFLOWS."""
         values = _texts(options, _SESSION_OPTIONS)
+        wanted = values.get("overflow", OVERFLOWS[0])
+        overflow = next((known for known in OVERFLOWS if known == wanted), None)
+        if overflow is None:
+            raise InvalidValue("overflow", wanted, " or ".join(OVERFLOWS))
         model = await self._resolve(values.get("model", ""))
-        return Session(model, self._pool.acquire, values.get("system", ""))
+        return Session(model, self._pool.acquire, values.get("system", ""), overflow)
+
+    async def embed(self, model: str, texts: Sequence[str]) -> list[list[float]]:
+        """Return one vector for each of ``texts``, in order: float32, of Euclidean length 1.
+
+        Raises:
+            InvalidValue: no texts, too many, too long, or one that is blank.
+            ModelNotInstalled: ``model`` is empty, and no embedding model is installed.
+            UnsupportedModel: the model makes no vectors. It is not loaded to find out.
+            TextTooLong: one has more tokens than the model takes.
+        """
+        _check_texts(texts)
+        resolve = self._store.resolve if model else lambda _: self._store.default_embedder()
+        found = await asyncio.to_thread(resolve, model)
+        info = await asyncio.to_thread(gguf_info.read, found.path)
+        if not info.embeds:
+            raise UnsupportedModel(str(found.path), "it states no pooling, so it makes no vectors")
+        return await (await self._pool.acquire(found)).embed(texts)
 
     async def interpret(self, utterance: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the command that ``utterance`` asks for, as the JSON object of ``kylin-gguf act``."""
@@ -169,6 +204,18 @@ def _command(command: Command) -> dict[str, Any]:
         "arguments": arguments,
         "confirm": command.risk == "confirm",
     }
+
+
+def _check_texts(texts: Sequence[str]) -> None:
+    """Keep one call small enough for a message of the bus, and for the worker's control channel."""
+    if not 0 < len(texts) <= MAX_TEXTS:
+        raise InvalidValue("texts", f"{len(texts)} texts", f"1 to {MAX_TEXTS} texts a call")
+    length = sum(map(len, texts))
+    if length > MAX_TEXTS_CHARS:
+        raise InvalidValue("texts", f"{length} characters", f"at most {MAX_TEXTS_CHARS} characters a call")
+    for text in texts:
+        if not text.strip():
+            raise InvalidValue("texts", text, "texts that are not blank")
 
 
 def _texts(options: Mapping[str, Any], known: tuple[str, ...]) -> dict[str, str]:

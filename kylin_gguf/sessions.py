@@ -9,7 +9,7 @@ from typing import Any
 from kylin_gguf.engine.generation import Generation, Outcome
 from kylin_gguf.engine.process import EngineProcess
 from kylin_gguf.errors import Busy, InternalError, InvalidValue, KylinError, UnknownOption
-from kylin_gguf.records import InstalledModel, Message, ProgressCallback, SamplingOptions
+from kylin_gguf.records import InstalledModel, Message, Overflow, ProgressCallback, SamplingOptions
 
 MAX_PROMPT_CHARS = 1_000_000
 _GENERATE_OPTIONS = ("prompt", *SamplingOptions.names())
@@ -20,10 +20,16 @@ Acquire = Callable[[InstalledModel, ProgressCallback], Awaitable[EngineProcess]]
 class Session:
     """One conversation with one model. One answer at a time."""
 
-    def __init__(self, model: InstalledModel, acquire: Acquire, system: str = "") -> None:
-        self._model, self._acquire = model, acquire
+    def __init__(
+        self, model: InstalledModel, acquire: Acquire, system: str = "", overflow: Overflow = "trim"
+    ) -> None:
+        """``overflow`` says what happens once the conversation no longer fits the context."""
+        self._model, self._acquire, self._overflow = model, acquire, overflow
         self._system = [Message("system", system)] if system else []
         self._history: list[Message] = []
+        self._dropped = 0
+        """How many messages of the history the last prompt left out. The next begins at the same place, so
+        that it continues what the prefix cache holds."""
         self._running: Generation | None = None
         self._starting: asyncio.Task[None] | None = None
 
@@ -56,12 +62,13 @@ class Session:
         generation = self._running = Generation()
         question = Message("user", prompt)
         messages = [*self._system, *self._history, question]
-        generation.finished.add_done_callback(lambda future: self._ended(question, future))
-        self._starting = asyncio.ensure_future(self._start(generation, messages, sampling))
+        history = self._history
+        generation.finished.add_done_callback(lambda future: self._ended(history, question, future))
+        self._starting = asyncio.ensure_future(self._start(generation, messages, sampling, self._dropped))
         return generation
 
     async def _start(
-        self, generation: Generation, messages: list[Message], sampling: SamplingOptions
+        self, generation: Generation, messages: list[Message], sampling: SamplingOptions, dropped: int
     ) -> None:
         try:
             engine = await self._acquire(
@@ -70,18 +77,20 @@ class Session:
             if generation.cancelled:
                 generation.end("cancelled")
             else:
-                engine.generate(generation, messages, sampling)
+                engine.generate(generation, messages, sampling, overflow=self._overflow, dropped=dropped)
         except KylinError as error:
             generation.end("error", error)
         except Exception as error:  # whatever happens, the stream ends with an `end` frame
             generation.end("error", InternalError(type(error).__name__))
             raise
 
-    def _ended(self, question: Message, finished: asyncio.Future[Outcome]) -> None:
+    def _ended(self, history: list[Message], question: Message, finished: asyncio.Future[Outcome]) -> None:
         self._running = None
         if finished.cancelled():  # whoever awaited it gave up; the answer is lost with it
             return
         outcome = finished.result()
+        if history is self._history:  # else the conversation was replaced while it was being answered
+            self._dropped = max(self._dropped, outcome.dropped)
         if outcome.error is None and outcome.text:
             self._history += [question, Message("assistant", outcome.text)]
 
@@ -99,10 +108,11 @@ class Session:
             raise InvalidValue("messages", "a later system message", "a system message in first place only")
         split = 1 if messages and messages[0].role == "system" else 0
         self._system, self._history = list(messages[:split]), list(messages[split:])
+        self._dropped = 0
 
     def clear(self) -> None:
         """Forget the conversation; the system prompt stays."""
-        self._history.clear()
+        self._history, self._dropped = [], 0
 
     async def close(self) -> None:
         """Stop a running answer."""

@@ -22,6 +22,7 @@ from kylin_gguf.records import Message, Progress, ProgressCallback, Settings, no
 MAX_FRAME_BYTES = 1 << 20
 MAX_UNCLAIMED = 256
 SHORT_CALL_S = 25.0
+TEXTS_PER_CALL = 64
 
 
 @dataclass
@@ -164,11 +165,21 @@ class Client:
         if not success:
             raise errors.from_bus(error_name, text)
 
+    async def embed(self, texts: Sequence[str], model: str = "") -> AsyncIterator[list[float]]:
+        """Yield one vector for each of ``texts``, in order, each of Euclidean length 1.
+
+        Texts are sent a few at a time: any number is fine, and none are sent once iteration stops.
+        """
+        for start in range(0, len(texts), TEXTS_PER_CALL):
+            given = list(texts[start : start + TEXTS_PER_CALL])
+            for vector in await self._result(names.MANAGER, "Embed", "s", model, "as", given, "a{sv}", {}):
+                yield vector
+
     # --- Conversations and commands ---------------------------------------------------------------
 
-    async def create_session(self, model: str = "", system: str = "") -> ClientSession:
-        """Begin a conversation; empty: the default model, the model's own system message."""
-        given = {"model": model or None, "system": system or None}
+    async def create_session(self, model: str = "", system: str = "", overflow: str = "") -> ClientSession:
+        """Begin a conversation; empty: the default model, the model's own system message, ``trim``."""
+        given = {"model": model or None, "system": system or None, "overflow": overflow or None}
         path = await self._result(names.MANAGER, "CreateSession", "a{sv}", given)
         return ClientSession(self, str(path))
 

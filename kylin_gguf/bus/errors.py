@@ -47,6 +47,7 @@ _TABLE: dict[type[KylinError], str] = {
     errors.LoadFailed: "Engine.LoadFailed",
     errors.WorkerDied: "Engine.WorkerDied",
     errors.ContextFull: "Engine.ContextFull",
+    errors.TextTooLong: "Engine.TextTooLong",
     errors.TemplateFailed: "Engine.Template",
     errors.InvalidGrammar: "Engine.Grammar",
     errors.DecodeFailed: "Engine.Decode",

@@ -76,6 +76,18 @@ class RootObject(Published):
             raise
         return self.registry.add(SessionObject(self.registry, caller, session, release)).path
 
+    async def embed(
+        self, caller: str, name: str, texts: list[str], options: dict[str, Any]
+    ) -> list[list[float]]:
+        """Method Embed."""
+        _refuse_options(options)
+        await self.registry.adopt(caller)  # when it leaves, the call is cancelled
+        release = self.registry.hold(caller, "requests", names.MAX_RUNNING)
+        try:
+            return await self._service.embed(name, texts)
+        finally:
+            release()
+
     async def _job(self, caller: str, begin: Callable[[], Job[Any]]) -> Reply:
         await self.registry.adopt(caller)
         release = self.registry.hold(caller, "jobs", names.MAX_RUNNING)

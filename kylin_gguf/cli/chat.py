@@ -187,6 +187,7 @@ class _Text:
         self._stats = stats
         self._status = Console(stderr=True)
         self._loading = False
+        self._trimmed = 0
 
     def frame(self, frame: Frame) -> None:
         """Show one frame."""
@@ -200,6 +201,11 @@ class _Text:
                 share = round(100 * float(frame.get("fraction", 0)))
                 sys.stderr.write("\r" + _("Loading the model… {share} %").format(share=share))
                 sys.stderr.flush()
+            case "notice" if frame.get("code") == "trimmed" and frame.get("messages") != self._trimmed:
+                self._trimmed = frame["messages"]
+                self._clear_loading()
+                text = _("(The conversation is long: its oldest {count} messages are left out from here on.)")
+                output.notice(text.format(count=self._trimmed))
             case "usage" if self._stats:
                 print()
                 output.notice(_usage(frame))

@@ -52,6 +52,7 @@ EXIT_CODES: dict[type[KylinError], int] = {
     errors.Busy: 57,
     errors.WorkerHung: 58,
     errors.RestartDelayed: 59,
+    errors.TextTooLong: 49,
     errors.ActuatorError: 60,
     errors.CommandsInvalid: 61,
     errors.InternalError: 70,

@@ -157,6 +157,7 @@ def _fields(found: GgufInfo) -> dict[str, Any]:
         "vocab_size": found.vocab_size,
         "tokenizer": output.printable(f"{found.tokenizer_model} {found.tokenizer_pre}".strip()),
         "chat_template": found.has_chat_template,
+        "pooling": found.pooling,
         "licence": output.printable(found.licence),
         "languages": list(found.languages),
         "tensor_count": len(found.tensors),

@@ -54,6 +54,8 @@ class Context:
         if not self.handle:
             raise LoadFailed(str(model.path), log.reason())
         self._memory = llama_cpp.llama_get_memory(self.handle)
+        self.has_cache = bool(self._memory)
+        """Whether what was decoded is kept for later tokens: encoders and diffusion models have no memory."""
         self._row = ctypes.c_float * model.vocab_size
         self.length: int = llama_cpp.llama_n_ctx(self.handle)
         self.batch_size: int = llama_cpp.llama_n_batch(self.handle)

@@ -32,6 +32,8 @@ class Outcome:
     text: str = ""
     usage: Usage | None = None
     error: KylinError | None = None
+    dropped: int = 0
+    """How many messages after the system prompt the prompt left out, for want of room."""
 
 
 class Generation:

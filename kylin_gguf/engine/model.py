@@ -21,6 +21,16 @@ log = logging.getLogger(__name__)
 
 _WARNING = 3  # ggml_log_level: warnings and errors explain why a load failed
 _LOAD_MODE_MMAP = 1  # enum llama_load_mode
+_META_BYTES = 256
+_POOLINGS = tuple(
+    str(kind)
+    for kind in (
+        llama_cpp.LLAMA_POOLING_TYPE_MEAN,
+        llama_cpp.LLAMA_POOLING_TYPE_CLS,
+        llama_cpp.LLAMA_POOLING_TYPE_LAST,
+    )
+)
+"""As metadata has them. LLAMA_POOLING_TYPE_RANK gives a score and no vector."""
 
 
 class LogTail:
@@ -70,6 +80,7 @@ class Model:
         self.vocab = llama_cpp.llama_model_get_vocab(handle)
         self.vocab_size: int = llama_cpp.llama_vocab_n_tokens(self.vocab)
         self.has_decoder: bool = llama_cpp.llama_model_has_decoder(handle)
+        self.has_encoder: bool = llama_cpp.llama_model_has_encoder(handle)
         self._piece_buffer = ctypes.create_string_buffer(512)
 
     def close(self) -> None:
@@ -81,6 +92,34 @@ class Model:
         source = llama_cpp.llama_model_chat_template(self.handle, None)
         return source.decode("utf-8", "replace") if source else ""
 
+    def _own(self, key: str) -> str:
+        """Return the architecture's own value of the file, as text; empty if it states none
+        (llama_model_meta_val_str)."""
+        buffer = ctypes.create_string_buffer(_META_BYTES)
+
+        def value(name: str) -> str:
+            found = llama_cpp.llama_model_meta_val_str(self.handle, name.encode(), buffer, _META_BYTES)
+            return buffer.value.decode("utf-8", "replace") if found >= 0 else ""
+
+        return value(f"{value('general.architecture')}.{key}")
+
+    @property
+    def embeds(self) -> bool:
+        """Whether the file states how the vectors of a text's tokens become one vector."""
+        return self._own("pooling_type") in _POOLINGS
+
+    @property
+    def embeds_in_parts(self) -> bool:
+        """Whether a text may be decoded in several calls: where each token sees only earlier ones, and the
+        last one's vector is the text's. Other poolings are taken over the tokens of one call."""
+        causal = self._own("attention.causal") != "false"
+        return causal and self._own("pooling_type") == str(llama_cpp.LLAMA_POOLING_TYPE_LAST)
+
+    def tokenize_whole(self, text: str) -> list[int]:
+        """Return ``text``'s tokens with those that the model wants around it, such as [CLS] and [SEP]
+        (llama_tokenize with add_special); nothing in ``text`` becomes a control token."""
+        return self._tokenize(text, add_special=True, parse_special=False)
+
     def tokenize(self, text: str, *, special: bool) -> list[int]:
         """Return token ids without BOS (llama_tokenize).
 
@@ -88,11 +127,16 @@ class Model:
             text: Any text.
             special: Whether texts such as ``<|im_end|>`` become control tokens. False for what users wrote.
         """
+        return self._tokenize(text, add_special=False, parse_special=special)
+
+    def _tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         data = text.encode("utf-8", "replace")
         capacity = len(data) + 8
         while True:
             tokens = (ctypes.c_int32 * capacity)()
-            count = llama_cpp.llama_tokenize(self.vocab, data, len(data), tokens, capacity, False, special)
+            count = llama_cpp.llama_tokenize(
+                self.vocab, data, len(data), tokens, capacity, add_special, parse_special
+            )
             if count >= 0:
                 return list(tokens[:count])
             capacity = -count

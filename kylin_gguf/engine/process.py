@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+
+import numpy as np
 
 from kylin_gguf.engine.async_channel import AsyncChannel
 from kylin_gguf.engine.channel import Payload
@@ -20,6 +23,7 @@ from kylin_gguf.errors import Cancelled, KylinError, WorkerDied, WorkerHung, fro
 from kylin_gguf.records import (
     InstalledModel,
     Message,
+    Overflow,
     Placement,
     SamplingOptions,
     ScoreRequest,
@@ -48,7 +52,8 @@ class EngineProcess:
     _child: Child
     _channel: AsyncChannel
     _streams: dict[int, Generation] = field(default_factory=dict)
-    _scores: dict[int, asyncio.Future[Scores]] = field(default_factory=dict)
+    _answers: dict[int, asyncio.Future[Payload]] = field(default_factory=dict)
+    """Of requests that are answered in one message."""
     _ids: count[int] = field(default_factory=lambda: count(1))
     _incoming: AsyncIterator[Payload] = field(init=False)
     _reading: asyncio.Task[None] | None = field(default=None, init=False)
@@ -103,7 +108,7 @@ class EngineProcess:
     @property
     def busy(self) -> bool:
         """Whether a request runs."""
-        return bool(self._streams or self._scores)
+        return bool(self._streams or self._answers)
 
     def memory(self) -> ProcessMemory:
         """Return what the worker has in memory now; zeros once it is gone."""
@@ -111,8 +116,17 @@ class EngineProcess:
 
     # --- requests -----------------------------------------------------------------------------------
 
-    def generate(self, generation: Generation, messages: Sequence[Message], options: SamplingOptions) -> None:
-        """Answer ``messages`` on ``generation``'s stream.
+    def generate(
+        self,
+        generation: Generation,
+        messages: Sequence[Message],
+        options: SamplingOptions,
+        *,
+        overflow: Overflow,
+        dropped: int,
+    ) -> None:
+        """Answer ``messages`` on ``generation``'s stream; ``overflow`` and ``dropped`` are for
+        ``engine.history.fit``.
 
         Raises:
             WorkerDied: the worker has ended; the generation is untouched.
@@ -126,6 +140,8 @@ class EngineProcess:
             "fd": True,
             "messages": [message.to_json() for message in messages],
             "options": options.to_json(),
+            "overflow": overflow,
+            "dropped": dropped,
         }
         # The stream may have ended while the message waited: then there is nobody to tell.
         self._channel.post(payload, lambda: generation.fileno() if request_id in self._streams else None)
@@ -141,18 +157,32 @@ class EngineProcess:
         Raises:
             InvalidValue, ContextFull, TemplateFailed, WorkerDied: as the worker reports them.
         """
+        messages = [message.to_json() for message in request.messages]
+        answer = await self._ask(
+            {"op": "score", "messages": messages, "continuations": list(request.continuations)}
+        )
+        return Scores(tuple(answer["logprobs"]), answer["prefill_ms"], answer["score_ms"])
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """Return one vector a text, in order, each of Euclidean length 1. Cancelling the task stops the work
+        between two batches.
+
+        Raises:
+            UnsupportedModel: the model makes no vectors.
+            TextTooLong, InvalidValue, Busy, DecodeFailed, WorkerDied: as the worker reports them.
+        """
+        answer = await self._ask({"op": "embed", "texts": list(texts)})
+        numbers = np.frombuffer(base64.b64decode(answer["vectors"]), np.float32)
+        rows: list[list[float]] = numbers.reshape(answer["shape"]).tolist()
+        return rows
+
+    async def _ask(self, payload: Payload) -> Payload:
+        """Send a request that is answered in one message, and return that."""
         self._check_alive()
         request_id = next(self._ids)
-        future: asyncio.Future[Scores] = asyncio.get_running_loop().create_future()
-        self._scores[request_id] = future
-        payload = {
-            "op": "score",
-            "id": request_id,
-            "messages": [message.to_json() for message in request.messages],
-            "continuations": list(request.continuations),
-            "standing": request.standing,
-        }
-        self._channel.post(payload)
+        future: asyncio.Future[Payload] = asyncio.get_running_loop().create_future()
+        self._answers[request_id] = future
+        self._channel.post({**payload, "id": request_id})
         try:
             return await future
         except asyncio.CancelledError:
@@ -240,10 +270,10 @@ class EngineProcess:
                 self._streams.pop(request_id).end("cancelled")
             else:
                 self._streams.pop(request_id).end("error", error)
-        for future in self._scores.values():
+        for future in self._answers.values():
             if not future.done():
                 future.set_exception(Cancelled() if self._stopping else error)
-        self._scores.clear()
+        self._answers.clear()
 
     def _handle(self, event: Payload) -> None:
         if event["event"] == "pong":
@@ -254,16 +284,17 @@ class EngineProcess:
             return
         request_id = event["id"]
         error = from_wire(event["error"]) if event.get("error") else None
-        if request_id in self._scores:
-            future = self._scores.pop(request_id)
+        if request_id in self._answers:
+            future = self._answers.pop(request_id)
             if future.done():
                 return
-            if event["event"] == "scored":
-                scores = Scores(tuple(event["logprobs"]), event["prefill_ms"], event["score_ms"])
-                future.set_result(scores)
-            else:
+            if event["event"] == "failed":
                 future.set_exception(error or Cancelled())
+            else:
+                future.set_result(event)
         elif request_id in self._streams:
             usage = Usage(**event["usage"]) if "usage" in event else None
-            outcome = Outcome(event.get("reason", "error"), event.get("text", ""), usage, error)
+            outcome = Outcome(
+                event.get("reason", "error"), event.get("text", ""), usage, error, event.get("dropped", 0)
+            )
             self._streams.pop(request_id).settle(outcome)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import functools
 import hashlib
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from kylin_gguf import native
+from kylin_gguf import frames, native
 from kylin_gguf.chat_template import ChatTemplate
 from kylin_gguf.engine.channel import Payload
 from kylin_gguf.engine.confinement import limit_memory
 from kylin_gguf.engine.context import Context
+from kylin_gguf.engine.embedding.context import EmbeddingContext, Vectors
+from kylin_gguf.engine.embedding.queue import EmbeddingQueue, Request
+from kylin_gguf.engine.history import fit, room_for_prompt
 from kylin_gguf.engine.model import LogTail, Model
 from kylin_gguf.engine.prefix_cache import PrefixCache
 from kylin_gguf.engine.prefix_store import PrefixStore, fingerprint
@@ -26,6 +31,9 @@ from kylin_gguf.frames import EndReason
 from kylin_gguf.records import Message, Placement, SamplingOptions, Scores, Usage
 
 _PROGRESS_STEP = 0.02
+
+_EMBEDDING_NICE = 10
+"""Vectors are background work: where cores are short, those that generate for someone who waits go first."""
 
 
 class Requests:
@@ -45,20 +53,25 @@ class Requests:
             "load": self._load,
             "generate": self._generate,
             "score": self._score,
+            "embed": self._embed,
             "cancel": lambda payload, _: self.cancel(int(payload["id"])),
             "ping": lambda payload, _: self._send({"event": "pong", "id": payload["id"]}),
         }
         self._scheduler: Scheduler | None = None
+        self._embeddings: EmbeddingQueue | None = None
+        """A model has one of the two: it generates or it embeds."""
 
     @property
     def has_work(self) -> bool:
         """Whether ``step`` would do something now."""
-        return self._scheduler is not None and self._scheduler.has_work
+        queue = self._scheduler or self._embeddings
+        return queue is not None and queue.has_work
 
     def step(self) -> None:
         """Take one decode step."""
-        assert self._scheduler is not None, "asked for without work"
-        self._scheduler.step()
+        queue = self._scheduler or self._embeddings
+        assert queue is not None, "asked for without work"
+        queue.step()
 
     def handle(self, payload: Payload, descriptor: int | None) -> None:
         """Do what one message asks.
@@ -70,8 +83,9 @@ class Requests:
 
     def cancel(self, request_id: int) -> None:
         """End a request at the next step."""
-        if self._scheduler:
-            self._scheduler.cancel(request_id)
+        queue = self._scheduler or self._embeddings
+        if queue:
+            queue.cancel(request_id)
 
     def close(self) -> None:
         """Keep what the next worker of this model can use."""
@@ -87,14 +101,23 @@ class Requests:
         tail = LogTail()
         native.capture_log(tail)
         self._model = Model(Path(payload["path"]), placement, tail, self._report_progress())
-        if not self._model.has_decoder:
-            raise UnsupportedModel(payload["path"], "it is an embedding model and generates no text")
+        if self._model.embeds:
+            os.nice(_EMBEDDING_NICE)
+            self._embeddings = EmbeddingQueue(EmbeddingContext(self._model, placement, tail))
+        else:
+            self._make_scheduler(payload, placement, tail)
+        self._send({"event": "ready", "load_s": time.perf_counter() - began})
+
+    def _make_scheduler(self, payload: Payload, placement: Placement, tail: LogTail) -> None:
         self._context = Context(self._model, placement, tail)
+        if not self._model.has_decoder or not self._context.has_cache:
+            raise UnsupportedModel(
+                str(self._model.path), "it writes no text token by token, and states no pooling for vectors"
+            )
         self._template_source = self._model.chat_template()
         self._template: ChatTemplate | None = None
         cache = PrefixCache(self._context, self._store(payload, placement))
         self._scheduler = Scheduler(self._context, cache, placement.sequences, self._listen)
-        self._send({"event": "ready", "load_s": time.perf_counter() - began})
 
     def _store(self, payload: Payload, placement: Placement) -> PrefixStore | None:
         if not payload["prefix_bytes"]:
@@ -121,6 +144,15 @@ class Requests:
         request_id = int(payload["id"])
         stream = self._open_stream(request_id, descriptor)
 
+        scheduler = self._generating()
+        options = SamplingOptions.from_options(payload["options"])
+        room = room_for_prompt(self._context.length, options.max_tokens)
+        messages = [Message.from_json(item) for item in payload["messages"]]
+        encode = functools.partial(self._encode, thinking=options.thinking)
+        fitted = fit(encode, messages, room, payload["overflow"], payload["dropped"])
+        if fitted.dropped:
+            stream.send(frames.trimmed(fitted.dropped))
+
         def report(reason: EndReason, text: str, usage: Usage, failure: KylinError | None) -> None:
             self._send(
                 {
@@ -129,16 +161,15 @@ class Requests:
                     "reason": reason,
                     "text": text,
                     "usage": usage.to_json(),
+                    "dropped": fitted.dropped,
                     "error": failure.to_wire() if failure else None,
                 }
             )
 
-        options = SamplingOptions.from_options(payload["options"])
-        prompt = self._prompt(payload["messages"], thinking=options.thinking)
         task = Generation(
-            request_id, model=self._model, prompt=prompt, options=options, stream=stream, report=report
+            request_id, model=self._model, prompt=fitted.tokens, options=options, stream=stream, report=report
         )
-        self._submit(task)
+        scheduler.submit(task)
 
     def _score(self, payload: Payload, _: int | None) -> None:
         request_id = int(payload["id"])
@@ -158,18 +189,35 @@ class Requests:
                 }
             )
 
+        scheduler = self._generating()
         end = self._model.end_of_turn()
         answers = [[*self._model.tokenize(text, special=False), end] for text in payload["continuations"]]
-        prompt = self._prompt(payload["messages"])
-        self._submit(Scoring(request_id, prompt, answers, report, standing=payload["standing"]))
+        prompt = self._encode([Message.from_json(item) for item in payload["messages"]])
+        scheduler.submit(Scoring(request_id, prompt, answers, report, standing=payload["standing"]))
 
-    def _submit(self, task: Generation | Scoring) -> None:
-        assert self._scheduler is not None, "the service sends nothing before `ready`"
-        self._scheduler.submit(task)
+    def _embed(self, payload: Payload, _: int | None) -> None:
+        request_id = int(payload["id"])
+        if self._embeddings is None:
+            raise UnsupportedModel(str(self._model.path), "it states no pooling, so it makes no vectors")
 
-    def _prompt(self, messages: list[dict[str, Any]], *, thinking: bool = False) -> list[int]:
+        def report(vectors: Vectors | None, failure: KylinError | None) -> None:
+            if vectors is None:
+                error = failure.to_wire() if failure else None
+                self._send({"event": "failed", "id": request_id, "error": error})
+                return
+            encoded = base64.b64encode(vectors.tobytes()).decode("ascii")
+            self._send({"event": "embedded", "id": request_id, "shape": vectors.shape, "vectors": encoded})
+
+        tokens = [self._model.tokenize_whole(text) for text in payload["texts"]]
+        self._embeddings.submit(Request(request_id, payload["texts"], tokens, report))
+
+    def _generating(self) -> Scheduler:
+        if self._scheduler is None:
+            raise UnsupportedModel(str(self._model.path), "it is an embedding model and generates no text")
+        return self._scheduler
+
+    def _encode(self, messages: Sequence[Message], *, thinking: bool = False) -> list[int]:
         if self._template is None:
             bos, eos = (self._model.special_text(kind) for kind in ("bos", "eos"))
             self._template = ChatTemplate(self._model.path.name, self._template_source, bos, eos)
-        turns = [Message.from_json(item) for item in messages]
-        return encode_prompt(self._model, self._template, turns, thinking=thinking)
+        return encode_prompt(self._model, self._template, messages, thinking=thinking)

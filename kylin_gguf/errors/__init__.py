@@ -46,6 +46,7 @@ from kylin_gguf.errors.engine import (
     NativeError,
     RestartDelayed,
     TemplateFailed,
+    TextTooLong,
     WorkerDied,
     WorkerHung,
 )
@@ -118,6 +119,7 @@ __all__ = [
     "SourcesExhausted",
     "StoreError",
     "TemplateFailed",
+    "TextTooLong",
     "ToolFailed",
     "TruncatedGguf",
     "UnknownArchitecture",

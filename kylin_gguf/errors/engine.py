@@ -112,8 +112,20 @@ class ContextFull(EngineError):
     """A prompt that does not fit. Counts in tokens."""
 
     code: ClassVar[str] = "engine.context-full"
-    sentence: ClassVar[str] = N_("The prompt has {tokens} tokens and the context holds {limit}.")
+    sentence: ClassVar[str] = N_("The prompt has {tokens} tokens and the context has room for {limit}.")
     remedy: ClassVar[str] = N_("Shorten it, clear the conversation, or raise context_length.")
+    tokens: int
+    limit: int
+
+
+@dataclass(eq=False)
+class TextTooLong(EngineError):
+    """A text to embed that the model does not take whole. Counts in tokens."""
+
+    code: ClassVar[str] = "engine.text-too-long"
+    sentence: ClassVar[str] = N_("The text “{beginning}…” has {tokens} tokens and the model takes {limit}.")
+    remedy: ClassVar[str] = N_("Shorten it, or embed it in parts.")
+    beginning: str
     tokens: int
     limit: int
 

@@ -21,6 +21,17 @@ class Skipped:
 Scalar = bool | int | float | str
 MetadataValue = Scalar | tuple[Scalar, ...] | Skipped
 
+_POOLINGS = {1: "mean", 2: "cls", 3: "last", 4: "rank"}  # enum llama_pooling_type
+_EMBEDDING_POOLINGS = ("mean", "cls", "last")
+
+# llama_model::create_memory returns none for these.
+_WITHOUT_CACHE = frozenset(
+    (
+        *("bert", "jina-bert-v2", "jina-bert-v3", "nomic-bert", "nomic-bert-moe", "neo-bert", "eurobert"),
+        *("modern-bert", "gemma-embedding", "wavtokenizer-dec", "dream", "llada", "llada-moe", "rnd1"),
+    )
+)
+
 
 @dataclass(frozen=True)
 class TensorInfo:
@@ -73,6 +84,23 @@ class GgufInfo:
     def has_chat_template(self) -> bool:
         """Whether the file says how a conversation is written as a prompt."""
         return bool(self.chat_template)
+
+    @property
+    def pooling(self) -> str:
+        """How the vectors of a text's tokens become one: ``mean``, ``cls``, ``last``; or ``rank``, which
+        gives a score. Empty where the file states none, as for a model that generates."""
+        kind = self.own("pooling_type")
+        return _POOLINGS.get(kind, "") if isinstance(kind, int) and not isinstance(kind, bool) else ""
+
+    @property
+    def embeds(self) -> bool:
+        """Whether the model makes vectors of texts, instead of generating."""
+        return self.pooling in _EMBEDDING_POOLINGS
+
+    @property
+    def has_cache(self) -> bool:
+        """Whether the model has a KV cache: an encoder sees a text whole, once."""
+        return self.architecture not in _WITHOUT_CACHE
 
     @property
     def tensor_bytes(self) -> int:

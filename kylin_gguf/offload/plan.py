@@ -21,6 +21,7 @@ COMPUTE_MARGIN = 256 * 1024 * 1024
 """RAM for compute buffers and the interpreter."""
 
 _KV_BYTES: dict[KvType, float] = {"f16": 2.0, "q8_0": 34 / 32}  # q8_0: 34 bytes for 32 values
+_LOGIT_BYTES = 4  # float32
 _ALL_LAYERS = -1  # llama_model_params.n_gpu_layers: a negative value means all
 
 
@@ -37,7 +38,9 @@ class Request:
 
 
 def kv_bytes(info: GgufInfo, context_length: int, kv_type: KvType = "f16") -> int:
-    """Return the bytes of a KV cache for ``context_length`` tokens."""
+    """Return the bytes of a KV cache for ``context_length`` tokens; 0 for a model without one."""
+    if not info.has_cache:
+        return 0
     heads = info.head_count_kv or (info.head_count,)
     per_layer = heads if len(heads) == info.layers else heads[:1] * info.layers
     head_size = info.embedding_length // info.head_count if info.head_count else 0
@@ -46,9 +49,22 @@ def kv_bytes(info: GgufInfo, context_length: int, kv_type: KvType = "f16") -> in
     return int(sum(per_layer) * width * context_length * _KV_BYTES[kv_type])
 
 
+def output_bytes(info: GgufInfo, context_length: int) -> int:
+    """Return the bytes of one batch's logits, where they are more than a margin covers.
+
+    In a model that embeds, every token of a batch is an output, and llama.cpp reserves and clears room for
+    its logits (llama_context::output_reserve). A decoder also computes them, though nobody reads them.
+    """
+    if not info.embeds:
+        return 0
+    copies = 2 if info.has_cache else 1
+    return copies * _batch_size(info, context_length) * info.vocab_size * _LOGIT_BYTES
+
+
 def needed_memory(info: GgufInfo, context_length: int, kv_type: KvType = "f16") -> int:
     """Return the bytes that running ``info`` takes, wherever they lie."""
-    return info.tensor_bytes + kv_bytes(info, context_length, kv_type) + COMPUTE_MARGIN
+    buffers = kv_bytes(info, context_length, kv_type) + output_bytes(info, context_length)
+    return info.tensor_bytes + buffers + COMPUTE_MARGIN
 
 
 def plan(info: GgufInfo, machine: Machine, request: Request) -> Placement:
@@ -60,7 +76,8 @@ def plan(info: GgufInfo, machine: Machine, request: Request) -> Placement:
         reasons.append(_say(N_("context shortened to {0} tokens: the model was trained for no more"), length))
     gpu_layers = request.gpu_layers
     if gpu_layers < 0:
-        gpu_layers, reason = _gpu_layers(info, machine, kv_bytes(info, length, request.kv_type))
+        buffers = kv_bytes(info, length, request.kv_type) + output_bytes(info, length)
+        gpu_layers, reason = _gpu_layers(info, machine, buffers)
         reasons.append(reason)
     in_ram = 0 if gpu_layers == _ALL_LAYERS else needed_memory(info, length, request.kv_type)
     # A repacked copy of the weights lies beside the mapped file.
@@ -73,6 +90,7 @@ def plan(info: GgufInfo, machine: Machine, request: Request) -> Placement:
         gpu_layers=gpu_layers,
         context_length=length,
         threads=threads,
+        batch_size=_batch_size(info, length),
         sequences=request.sequences,
         mode=mode,
         kv_type=request.kv_type,
@@ -81,14 +99,21 @@ def plan(info: GgufInfo, machine: Machine, request: Request) -> Placement:
     )
 
 
-def _gpu_layers(info: GgufInfo, machine: Machine, kv: int) -> tuple[int, str]:
+def _batch_size(info: GgufInfo, length: int) -> int:
+    """Return llama.cpp's n_batch: a pooling is taken over the tokens of one batch, so a whole text has to
+    fit, except where the last token's vector is the text's and each token sees only those before it."""
+    in_parts = info.pooling == "last" and info.own("attention.causal") is not False
+    return length if info.embeds and not in_parts else Placement.batch_size
+
+
+def _gpu_layers(info: GgufInfo, machine: Machine, buffers: int) -> tuple[int, str]:
     """Choose how many layers go to the accelerator with the most free memory, and say why."""
     gpus = [device for device in machine.devices if device.kind in ("gpu", "igpu")]
     if not gpus:
         return 0, translate(N_("on the CPU: no GPU back end found a device"))
     best: Device = max(gpus, key=lambda device: (device.memory_free, device.name))
     room = max(best.memory_free - GPU_MARGIN, 0)
-    whole = info.tensor_bytes + kv
+    whole = info.tensor_bytes + buffers
     if whole <= room:
         return _ALL_LAYERS, _say(N_("all layers on {0}: {1} MiB fit"), best.description, whole >> 20)
     per_layer = whole // max(info.layers, 1)

@@ -3,7 +3,7 @@
 Sizes are bytes, durations seconds, rates tokens per second unless a name says otherwise.
 """
 
-from kylin_gguf.records.conversation import ROLES, Message, Role
+from kylin_gguf.records.conversation import OVERFLOWS, ROLES, Message, Overflow, Role
 from kylin_gguf.records.machine import Device, DeviceKind, FailedPlugin
 from kylin_gguf.records.models import InstalledModel, KvType, LoadedModel, LoadMode, Placement
 from kylin_gguf.records.progress import Progress, ProgressCallback, no_progress
@@ -12,6 +12,7 @@ from kylin_gguf.records.sampling import SamplingOptions
 from kylin_gguf.records.settings import Settings
 
 __all__ = [
+    "OVERFLOWS",
     "ROLES",
     "Device",
     "DeviceKind",
@@ -21,6 +22,7 @@ __all__ = [
     "LoadMode",
     "LoadedModel",
     "Message",
+    "Overflow",
     "Placement",
     "Progress",
     "ProgressCallback",

@@ -11,6 +11,11 @@ from kylin_gguf.errors import InvalidValue
 Role = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
 
+Overflow = Literal["trim", "refuse"]
+"""What happens to a conversation that does not fit the context: its oldest turns are left out, or it is an
+error."""
+OVERFLOWS: tuple[Overflow, ...] = ("trim", "refuse")
+
 
 @dataclass(frozen=True)
 class Message:

@@ -61,6 +61,16 @@ class Store:
             return self.resolve(self._settings.default_model)
         return self._library.default()
 
+    def default_embedder(self) -> InstalledModel:
+        """Return the model that makes vectors of texts when none is named: the first installed of the
+        catalogue's embedding models, else any other.
+
+        Raises:
+            ModelNotInstalled: there is none; carries the name of one that can be installed.
+            UnknownModel: there is none, and the catalogue knows none.
+        """
+        return self._library.default_embedder()
+
     def default_name(self) -> str:
         """Return the name of ``default``, empty when there is none that can be used."""
         try:

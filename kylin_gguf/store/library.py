@@ -90,6 +90,17 @@ class Library:
                 return model
         raise ModelNotInstalled(self._catalogue.defaults[-1])
 
+    def default_embedder(self) -> InstalledModel:
+        suited = [entry.name for entry in self._catalogue.models if "embedding" in entry.suits]
+        installed = {model.name: model for model in self.installed()}
+        for name in suited:
+            if name in installed:
+                return installed[name]
+        for model in installed.values():
+            if model.name not in self._catalogue.names() and _can_embed(model):
+                return model
+        raise ModelNotInstalled(suited[0]) if suited else UnknownModel("", ())
+
     def remove(self, name: str) -> None:
         model = self.find(name)
         if model is None:
@@ -105,4 +116,12 @@ def _can_chat(model: InstalledModel) -> bool:
         info = gguf_info.read(model.path)
     except KylinError:  # a broken file in the directory is not a default; 'resolve' says what is wrong
         return False
-    return info.kind == "model" and info.has_chat_template
+    return info.kind == "model" and info.has_chat_template and not info.embeds
+
+
+def _can_embed(model: InstalledModel) -> bool:
+    try:
+        info = gguf_info.read(model.path)
+    except KylinError:
+        return False
+    return info.kind == "model" and info.embeds

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kylin_gguf import frames
-from kylin_gguf.errors import KylinError, UnknownModel, UnknownOption
+from kylin_gguf.errors import KylinError, UnknownModel, UnknownOption, UnsupportedModel
 from kylin_gguf.frames import EndReason
 from kylin_gguf.jobs import Job, run_async
 from kylin_gguf.records import (
@@ -102,6 +102,8 @@ class FakeService:
         self.release = asyncio.Event()
         self.sessions: list[FakeSession] = []
         self.jobs: list[Job[Any]] = []
+        self.embedded: list[int] = []
+        """The number of texts of each call for vectors; 0 for one that was cancelled."""
         self.is_busy = False
         self.closed = False
 
@@ -153,10 +155,22 @@ class FakeService:
     async def prewarm(self, model: str) -> None:
         self.on_change("LoadedModels")
 
+    async def embed(self, model: str, texts: Sequence[str]) -> list[list[float]]:
+        if model == "echo":
+            raise UnsupportedModel("/models/echo.gguf", "it states no pooling, so it makes no vectors")
+        self.embedded.append(len(texts))
+        try:
+            if model == "slow":
+                await self.release.wait()
+        except asyncio.CancelledError:
+            self.embedded.append(0)
+            raise
+        return [[float(len(text)), 0.5] for text in texts]
+
     async def create_session(self, options: Mapping[str, Any]) -> FakeSession:
         for option in options:
-            if option not in ("model", "system"):
-                raise UnknownOption(option, ("model", "system"))
+            if option not in ("model", "system", "overflow"):
+                raise UnknownOption(option, ("model", "system", "overflow"))
         self.sessions.append(FakeSession(options.get("model", "echo")))
         return self.sessions[-1]
 

@@ -139,6 +139,26 @@ async def test_act(run: Run) -> None:
     assert (await run("act", "louder"))[1] == "volume.set level=40  97%\n"
 
 
+async def test_vectors_of_arguments_and_of_lines(run: Run) -> None:
+    status, output, _ = await run("embed", "--json", "-m", "vectors", "天气", "rain")
+    assert status == 0
+    assert [json.loads(line) for line in output.splitlines()] == [
+        {"text": "天气", "vector": [2.0, 0.5]},
+        {"text": "rain", "vector": [4.0, 0.5]},
+    ]
+    lines = "\n".join("x" * length for length in range(1, 101))
+    status, output, _ = await run("embed", "-m", "vectors", "--lines", "-", text=lines + "\n")
+    assert (status, output.splitlines()) == (0, [f"{length} 0.5" for length in range(1, 101)])
+
+
+async def test_vectors_of_nothing_and_of_a_model_without_any(run: Run) -> None:
+    assert (await run("embed"))[:2] == (2, "")
+    assert (await run("embed", "a", "--lines", "-"))[:2] == (2, "")
+    assert (await run("embed", "--lines", "absent.txt"))[0] == 13
+    status, _, complaints = await run("embed", "-m", "echo", "a")
+    assert (status, len(complaints.splitlines())) == (16, 1)
+
+
 async def test_act_on_a_batch_keeps_order(run: Run) -> None:
     lines = [{"id": n, "utterance": "why?" if n % 2 else "louder"} for n in range(6)]
     text = "\n".join(json.dumps(line) for line in lines)

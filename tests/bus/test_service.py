@@ -366,6 +366,31 @@ async def test_interpret(client: Client) -> None:
 # --- Refusals -----------------------------------------------------------------------------------------
 
 
+async def test_vectors_come_in_order_over_several_calls(client: Client, service: FakeService) -> None:
+    texts = ["x" * length for length in range(1, 151)]
+    vectors = [vector async for vector in client.embed(texts, "vectors")]
+    assert vectors == [[float(length), 0.5] for length in range(1, 151)]
+    assert len(service.embedded) > 1 and sum(service.embedded) == 150
+    assert [vector async for vector in client.embed([], "vectors")] == []
+
+
+async def test_vectors_are_refused_with_a_name(client: Client) -> None:
+    with pytest.raises(errors.UnsupportedModel, match="pooling"):
+        await anext(client.embed(["x"], "echo"))
+    with pytest.raises(errors.UnknownOption):
+        await client.call(names.MANAGER, "Embed", "s", "vectors", "as", ["x"], "a{sv}", {"size": 3})
+
+
+async def test_caller_that_leaves_stops_its_vectors(connect: Connect, service: FakeService) -> None:
+    leaving = await connect()
+    call = asyncio.ensure_future(anext(leaving.embed(["x"], "slow")))
+    await until(lambda: service.embedded == [1])
+    await leaving.close()
+    await until(lambda: service.embedded == [1, 0])
+    with pytest.raises(errors.ServiceUnavailable):
+        await call
+
+
 async def test_refusals_are_named_and_suggest(client: Client) -> None:
     with pytest.raises(errors.UnknownOption, match="model, system"):
         await client.call(names.MANAGER, "CreateSession", "a{sv}", {"modle": "echo"})

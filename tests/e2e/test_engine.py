@@ -192,6 +192,54 @@ async def test_refusals_are_named_and_leave_the_worker_alive(pool: EnginePool, m
     assert len(pool.loaded()) == 1
 
 
+LONG = "Tell me about the sea, the wind and the ships, slowly and in detail. " * 6
+"""A question of some hundred tokens: several turns of it fill the tests' context of 1024."""
+
+
+async def turn(session: Session) -> tuple[list[dict[str, Any]], list[int], dict[str, Any]]:
+    """Ask LONG; return the frames, the numbers of messages that notices say are left out, and the usage."""
+    # A number of its own: were all turns alike, a moved conversation would look like the cached one.
+    prompt = f"{len(session.messages())}. {LONG}"
+    frames = await read_frames(
+        await session.generate({"prompt": prompt, "max_tokens": 24, "temperature": 0.0})
+    )
+    left_out = [frame["messages"] for frame in frames if frame.get("code") == "trimmed"]
+    return frames, left_out, next((frame for frame in frames if frame["type"] == "usage"), {})
+
+
+async def test_a_long_conversation_is_trimmed_with_a_notice_and_goes_on(
+    pool: EnginePool, model: InstalledModel
+) -> None:
+    session = Session(model, pool.acquire, system="You are a patient teller of stories.")
+    counts: list[int] = []
+    for number in range(1, 20):
+        frames, left_out, usage = await turn(session)
+        assert frames[-1]["reason"] in ("stop", "length") and text_of(frames)
+        assert len(session.messages()) == 1 + 2 * number, "Messages returns everything"
+        counts.append(sum(left_out))
+        if len(counts) > 1 and 0 < counts[-2] == counts[-1]:
+            break
+        first_text = [frame["type"] for frame in frames].index("text")
+        assert (
+            not left_out
+            or frames.index({"type": "notice", "code": "trimmed", "messages": left_out[0]}) < first_text
+        )
+    assert counts[0] == 0 < counts[-2] == counts[-1] and counts[-1] % 2 == 0
+    assert usage["cached_tokens"] > usage["prompt_tokens"] / 2, "the turn after the cut was computed again"
+
+
+async def test_a_session_may_refuse_instead_of_trimming(pool: EnginePool, model: InstalledModel) -> None:
+    session = Session(model, pool.acquire, overflow="refuse")
+    frames: list[dict[str, Any]] = []
+    while not any(frame["type"] == "error" for frame in frames):
+        before = session.messages()
+        assert len(before) < 40, "the context holds 1024 tokens"
+        frames, left_out, _ = await turn(session)
+        assert not left_out
+    assert frames[-2]["code"] == ContextFull.code and "1000" in frames[-2]["message"]
+    assert session.messages() == before, "a refused question is not part of the conversation"
+
+
 async def scored(engine: EngineProcess, utterance: str, continuations: tuple[str, ...]) -> tuple[float, ...]:
     messages = (Message("system", "Answer with one word."), Message("user", utterance))
     return (await engine.score(ScoreRequest(messages, continuations))).logprobs

@@ -14,8 +14,9 @@ import pytest
 
 from kylin_gguf.bus import names
 from kylin_gguf.bus.client import Client
-from kylin_gguf.errors import WorkerDied
+from kylin_gguf.errors import TextTooLong, WorkerDied
 from kylin_gguf.records import InstalledModel, Settings
+from tests import tiny_embedder
 
 pytestmark = pytest.mark.native
 
@@ -141,4 +142,21 @@ async def test_prewarm_makes_a_command_ready(client: Client) -> None:
     assert (await client.properties())["LoadedModels"]
     answer = await client.interpret("把音量调到百分之四十")
     assert answer["command"] == "volume.set"
+    await client.close()
+
+
+async def test_vectors_come_over_the_bus_and_on_standard_output(
+    client: Client, environment: dict[str, str], tmp_path: Path
+) -> None:
+    model = tmp_path / "tiny-bert.gguf"
+    tiny_embedder.bert(model)
+    texts = ["the cat sleeps", "rain", "天气"] * 30  # more than the client sends at once
+    vectors = [vector async for vector in client.embed(texts, str(model))]
+    assert {len(vector) for vector in vectors} == {tiny_embedder.WIDTH}
+    assert vectors[2] == pytest.approx(vectors[-1], abs=1e-4) != pytest.approx(vectors[1], abs=1e-4)
+    with pytest.raises(TextTooLong, match="the cat"):
+        await anext(client.embed(["the cat " * 1000], str(model)))
+    (line,) = kylin_gguf(environment, "embed", "--json", "-m", str(model), "天气").splitlines()
+    assert json.loads(line)["vector"] == pytest.approx(vectors[2], abs=1e-4)
+    await client.unload(str(model))
     await client.close()

@@ -12,8 +12,8 @@ from pathlib import Path
 import gguf
 import pytest
 
-from kylin_gguf import __version__, errors
-from kylin_gguf.cli import app, document, models, output
+from kylin_gguf import __version__, errors, frames
+from kylin_gguf.cli import app, chat, document, models, output
 from kylin_gguf.cli.errors import EXIT_CODES
 
 Run = Callable[..., tuple[int, str, str]]
@@ -177,7 +177,19 @@ def test_version_and_help(run: Run) -> None:
     assert run("--version") == (0, f"kylin-gguf {__version__}\n", "")
     status, out, _ = run("--help")
     assert status == 0
-    for command in ("models", "pull", "rm", "info", "convert", "serve", "chat", "act", "status", "doctor"):
+    for command in (
+        "models",
+        "pull",
+        "rm",
+        "info",
+        "convert",
+        "serve",
+        "chat",
+        "act",
+        "embed",
+        "status",
+        "doctor",
+    ):
         assert command in out
 
 
@@ -204,6 +216,17 @@ def test_plugins_add_commands(run: Run, monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(app, "entry_points", lambda group: [Greeting("greet", "x:y", group)])
     assert run("greet") == (0, "hello\n", "")
+
+
+# --- Conversations ------------------------------------------------------------------------------------
+
+
+def test_a_trimmed_conversation_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = chat._Text(stats=False)
+    for count in (2, 2, 6):
+        shown.frame(frames.trimmed(count))
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2 and "oldest 2 " in told[0] and "oldest 6 " in told[1]
 
 
 # --- Output -------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from kylin_gguf import gguf_info
 from kylin_gguf.errors import FileMissing, KylinError, NotGguf, TruncatedGguf
 from kylin_gguf.gguf_info import Skipped
+from tests import tiny_embedder
 
 Writer = Callable[..., Path]
 
@@ -55,6 +56,33 @@ def read_bytes(tmp_path: Path, content: bytes) -> gguf_info.GgufInfo:
     path = tmp_path / "file.gguf"
     path.write_bytes(content)
     return gguf_info.read(path)
+
+
+@pytest.mark.parametrize(
+    ("value", "pooling", "embeds"),
+    [
+        ((4, 0), "", False),
+        ((4, 1), "mean", True),
+        ((4, 2), "cls", True),
+        ((4, 3), "last", True),
+        ((4, 4), "rank", False),
+        ((4, 77), "", False),
+        ((5, -1), "", False),
+    ],
+)
+def test_pooling_says_whether_a_model_embeds(
+    tmp_path: Path, value: tuple[int, int], pooling: str, embeds: bool
+) -> None:
+    code, number = value
+    stated = key(b"llama.pooling_type", code, struct.pack("<i", number))
+    info = read_bytes(tmp_path, header(0, 2, ARCHITECTURE + stated))
+    assert (info.pooling, info.embeds, info.has_cache) == (pooling, embeds, True)
+    assert not gguf_info.read(_bert(tmp_path)).has_cache
+
+
+def _bert(folder: Path) -> Path:
+    tiny_embedder.bert(folder / "bert.gguf")
+    return folder / "bert.gguf"
 
 
 def test_reads_what_the_writer_wrote(model: Path) -> None:

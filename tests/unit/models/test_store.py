@@ -32,6 +32,7 @@ from kylin_gguf.errors import (
 from kylin_gguf.records import Progress
 from kylin_gguf.sources import base
 from kylin_gguf.store import Manifest, Store
+from tests import tiny_embedder
 
 Writer = Callable[..., Path]
 
@@ -215,6 +216,22 @@ def test_any_model_that_can_chat_is_better_than_none(world: World) -> None:
     assert caught.value.name == "listed"
     world.model(world.own / "mine.gguf")
     assert world.store("listed").default().name == "mine"
+
+
+def test_the_default_for_vectors_is_the_catalogues_first_else_any(world: World) -> None:
+    world.model(world.add("chatter"))
+    with pytest.raises(UnknownModel):
+        world.store().default_embedder()
+    second = world.add("second", suits=["embedding"])
+    with pytest.raises(ModelNotInstalled) as caught:
+        world.store().default_embedder()
+    assert caught.value.name == "second"
+    (world.own / "broken.gguf").write_text("x")
+    tiny_embedder.bert(world.own / "mine.gguf")
+    assert world.store().default_embedder().name == "mine"
+    tiny_embedder.bert(second)
+    assert world.store().default_embedder().name == "second"
+    assert world.store("chatter").default().name == "chatter"
 
 
 # --- pulling --------------------------------------------------------------------------------------

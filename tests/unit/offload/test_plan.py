@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from kylin_gguf.gguf_info import GgufInfo, TensorInfo
 from kylin_gguf.offload.machine import Machine
-from kylin_gguf.offload.plan import GPU_MARGIN, Request, kv_bytes, needed_memory, plan
-from kylin_gguf.records import Device
+from kylin_gguf.offload.plan import COMPUTE_MARGIN, GPU_MARGIN, Request, kv_bytes, needed_memory, plan
+from kylin_gguf.records import Device, Placement
 
 GIB = 1 << 30
 MODEL = GgufInfo(
@@ -102,6 +102,38 @@ def test_a_context_longer_than_the_model_knows_is_shortened_and_said() -> None:
     placement = plan(MODEL, Machine(2, 64 * GIB, ()), Request(100_000))
     assert placement.context_length == MODEL.context_length
     assert any(str(MODEL.context_length) in reason for reason in placement.reasons)
+
+
+ENCODER = replace(
+    MODEL,
+    architecture="bert",
+    context_length=512,
+    metadata={"bert.pooling_type": 1, "bert.attention.causal": False},
+)
+DECODER = replace(MODEL, metadata={"llama.pooling_type": 3})
+
+
+def test_an_encoder_has_no_kv_cache_and_takes_whole_texts() -> None:
+    assert kv_bytes(ENCODER, 512) == 0
+    logits = 512 * ENCODER.vocab_size * 4
+    assert needed_memory(ENCODER, 512) == ENCODER.tensor_bytes + logits + COMPUTE_MARGIN
+    placement = plan(ENCODER, Machine(2, 64 * GIB, ()), Request(4096))
+    assert placement.batch_size == placement.context_length == 512
+
+
+def test_a_decoder_that_embeds_keeps_its_cache_and_pays_for_logits_of_every_token() -> None:
+    assert kv_bytes(DECODER, 4096) == kv_bytes(MODEL, 4096) > 0
+    logits = 2 * Placement.batch_size * DECODER.vocab_size * 4
+    assert needed_memory(DECODER, 4096) == needed_memory(MODEL, 4096) + logits
+    assert plan(DECODER, Machine(2, 64 * GIB, ()), Request(4096)).batch_size == Placement.batch_size
+
+
+@given(st.sampled_from([1, 2]), st.booleans())
+def test_a_pooling_over_all_tokens_needs_them_in_one_batch(pooling: int, causal: bool) -> None:
+    info = replace(DECODER, metadata={"llama.pooling_type": pooling, "llama.attention.causal": causal})
+    assert plan(info, Machine(2, 64 * GIB, ()), Request(4096)).batch_size == 4096
+    both_ways = replace(info, metadata={"llama.pooling_type": 3, "llama.attention.causal": False})
+    assert plan(both_ways, Machine(2, 64 * GIB, ()), Request(4096)).batch_size == 4096
 
 
 def test_kv_cache_size_counts_every_layer_key_and_value() -> None:

@@ -1,0 +1,1 @@
+"""Texts to vectors: what a worker does whose model embeds instead of generating."""

@@ -1,0 +1,97 @@
+"""A session over an engine that answers at once: what it sends, and what it remembers of a cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kylin_gguf.engine.generation import Generation, Outcome
+from kylin_gguf.errors import ContextFull, KylinError
+from kylin_gguf.records import InstalledModel, Message, SamplingOptions
+from kylin_gguf.sessions import Session
+
+MODEL = InstalledModel("m", Path("m.gguf"), 1, writable=False)
+
+
+@dataclass
+class FakeEngine:
+    """Answers "yes", claiming to have left out ``drops`` messages; keeps what it was given."""
+
+    drops: int = 0
+    error: KylinError | None = None
+    given: list[dict[str, Any]] = field(default_factory=list)
+
+    def generate(
+        self, generation: Generation, messages: Sequence[Message], options: SamplingOptions, **policy: Any
+    ) -> None:
+        self.given.append({"messages": [message.content for message in messages], **policy})
+        outcome = (
+            Outcome("error", error=self.error) if self.error else Outcome("stop", "yes", dropped=self.drops)
+        )
+        generation.settle(outcome)
+        generation.stream.close()
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+def session(engine: FakeEngine) -> Session:
+    async def acquire(*_: object) -> Any:
+        return engine
+
+    return Session(MODEL, acquire, "system")
+
+
+async def ask(session: Session, prompt: str) -> Outcome:
+    outcome = await (await session.generate({"prompt": prompt})).finished
+    return outcome
+
+
+async def test_a_cut_is_remembered_and_the_history_stays_whole(session: Session, engine: FakeEngine) -> None:
+    await ask(session, "a")
+    engine.drops = 2
+    await ask(session, "b")
+    await ask(session, "c")
+    assert [given["dropped"] for given in engine.given] == [0, 0, 2]
+    assert engine.given[-1]["messages"] == ["system", "a", "yes", "b", "yes", "c"]
+    assert [message.content for message in session.messages()] == [*engine.given[-1]["messages"], "yes"]
+    assert {given["overflow"] for given in engine.given} == {"trim"}
+
+
+async def test_a_failed_answer_does_not_forget_the_cut(session: Session, engine: FakeEngine) -> None:
+    engine.drops = 4
+    await ask(session, "a")
+    engine.error = ContextFull(9, 8)
+    await ask(session, "b")
+    engine.error = None
+    await ask(session, "c")
+    assert [given["dropped"] for given in engine.given] == [0, 4, 4]
+
+
+@pytest.mark.parametrize("replace", [lambda s: s.clear(), lambda s: s.set_context([Message("user", "z")])])
+async def test_a_replaced_conversation_begins_at_its_own_beginning(
+    session: Session, engine: FakeEngine, replace: Any
+) -> None:
+    engine.drops = 2
+    await ask(session, "a")
+    replace(session)
+    await ask(session, "b")
+    assert engine.given[-1]["dropped"] == 0
+
+
+async def test_a_cut_of_a_conversation_replaced_meanwhile_is_not_taken_over(
+    session: Session, engine: FakeEngine
+) -> None:
+    engine.drops = 2
+    generation = await session.generate({"prompt": "a"})
+    session.clear()
+    await generation.finished
+    await ask(session, "b")
+    assert engine.given[-1]["dropped"] == 0
