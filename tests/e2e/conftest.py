@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
@@ -17,14 +18,24 @@ from kylin_gguf.pool import EnginePool
 from kylin_gguf.records import InstalledModel, Settings
 from kylin_gguf.store import Store
 
+# OpenMP's threads spin while they wait, and come to a standstill where others want the processors too.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 MODEL = "smollm2-135m-instruct"
+ENDLESS = {
+    "prompt": "Write a very long story about the sea.",
+    "max_tokens": 900,
+    "temperature": 1.2,
+    "seed": 3,
+}
+
 STALLED_S = 120
 """A stream that says nothing for so long is broken; far more than the slowest machine takes for a token."""
 
 
 @pytest.fixture(scope="session")
 def settings() -> Settings:
-    return config.load({"context_length": 1024, "idle_unload_s": 600})
+    return config.load({"context_length": 1024, "idle_unload_s": 600, "prefix_cache_mb": 0})
 
 
 @pytest.fixture(scope="session")

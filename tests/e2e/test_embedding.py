@@ -132,7 +132,7 @@ async def test_in_parts_or_whole_gives_the_same(settings: Settings, tmp_path: Pa
     planned = await EnginePool(settings).plan(model, {})
     for batch_size in (8, 512):
         placement = replace(planned, batch_size=batch_size)
-        engine = await EngineProcess.start(model, placement, settings.native_dirs, _ignore, _ignore)
+        engine = await EngineProcess.start(model, placement, settings, _ignore, _ignore)
         found.append(await vectors(engine, [text]))
         await engine.stop()
     assert np.abs(found[0] - found[1]).max() < 1e-3

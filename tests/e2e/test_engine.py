@@ -19,16 +19,9 @@ from kylin_gguf.pool import EnginePool
 from kylin_gguf.records import InstalledModel, Message, ScoreRequest
 from kylin_gguf.sessions import Session
 
-from .conftest import STALLED_S, Reading, read_frames
+from .conftest import ENDLESS, STALLED_S, Reading, read_frames
 
 pytestmark = pytest.mark.native
-
-ENDLESS = {
-    "prompt": "Write a very long story about the sea.",
-    "max_tokens": 900,
-    "temperature": 1.2,
-    "seed": 3,
-}
 
 
 def text_of(frames: list[dict[str, Any]]) -> str:

@@ -145,11 +145,23 @@ def test_kv_cache_size_counts_every_layer_key_and_value() -> None:
     assert kv_bytes(own, 100) == 24 * 8 * 96 * 2 * 100
 
 
+def test_a_q8_0_kv_cache_takes_34_bytes_for_32_values() -> None:
+    assert kv_bytes(MODEL, 100, "q8_0") * 32 == kv_bytes(MODEL, 100) // 2 * 34
+
+
+def test_how_to_load_can_be_chosen_and_is_chosen_by_memory() -> None:
+    ample, scarce = Machine(2, 64 * GIB, ()), Machine(2, GIB, ())
+    assert plan(MODEL, ample, Request(4096)).mode == "throughput"
+    assert plan(MODEL, scarce, Request(4096)).mode == "instant"
+    assert plan(MODEL, ample, Request(4096, mode="instant")).mode == "instant"
+    assert plan(MODEL, scarce, Request(4096, mode="throughput")).mode == "throughput"
+
+
 def test_the_memory_of_a_placement_counts_the_repacked_copy_and_nothing_on_a_card() -> None:
     needed = needed_memory(MODEL, 4096)
     ample = plan(MODEL, Machine(2, 64 * GIB, ()), Request(4096))
-    assert ample.repack and ample.memory == needed + MODEL.tensor_bytes
+    assert ample.mode == "throughput" and ample.memory == needed + MODEL.tensor_bytes
     scarce = plan(MODEL, Machine(2, needed, ()), Request(4096))
-    assert not scarce.repack and scarce.memory == needed
+    assert scarce.mode == "instant" and scarce.memory == needed
     card = Device("CUDA0", "card", "gpu", 24 * GIB, 24 * GIB)
     assert plan(MODEL, Machine(2, 64 * GIB, (card,)), Request(4096)).memory == 0
