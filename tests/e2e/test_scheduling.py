@@ -46,7 +46,9 @@ Drawn = list[tuple[str, float]]
 
 @asynccontextmanager
 async def engines(cache: Path, **flags: object) -> AsyncIterator[EnginePool]:
-    pool = EnginePool(config.load({"context_length": 4096, "cache_dir": str(cache), **flags}))
+    pool = EnginePool(
+        config.load({"context_length": 4096, "cache_dir": str(cache), "prefix_cache_mb": 64, **flags})
+    )
     try:
         yield pool
     finally:
@@ -183,7 +185,7 @@ async def test_who_waits_is_told_the_place(tmp_path: Path, model: InstalledModel
 async def test_a_slow_reader_holds_up_nobody(tmp_path: Path, model: InstalledModel) -> None:
     async with engines(tmp_path, sequences=1) as pool:
         session = Session(model, pool.acquire)
-        # With twenty alternatives a token, the buffer of a client that does not read is full long before the end.
+        # With twenty alternatives a token, the buffer of a client that does not read is soon full.
         slow = await session.generate({**ENDLESS, "logprobs": 20})
         quick = await asyncio.wait_for(ask(pool, model, PROMPTS[0]), STALLED_S)
         assert quick[-1]["type"] == "end" and not slow.finished.done()
