@@ -71,7 +71,7 @@ DOUBLED = "{% set n = namespace(x='x') %}{% for i in range(60) %}{% set n.x = n.
         ("{{ [0] * 1000000000 }}", "MemoryError"),
         ("{{ 'x' | center(1000000000) }}", "MemoryError"),
         ("{{ '%1000000000d' % 1 }}", "MemoryError"),
-        (DOUBLED, "MemoryError"),
+        (DOUBLED, "MemoryError|OutOfTime"),  # a slow machine takes its time to fill so much
         ("{{ 9 ** 9 ** 9 ** 9 }}", "power"),
         ("{{ (9 ** 60) ** 64 }}", "power"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from kylin_gguf import config
 from kylin_gguf.engine import child, heartbeat
 from kylin_gguf.engine.child import Child
 from kylin_gguf.engine.process import EngineProcess
@@ -38,7 +39,9 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
 
 
 async def start() -> EngineProcess:
-    return await EngineProcess.start(MODEL, Placement(0, 128, 1), [], lambda _: None, lambda _: None)
+    return await EngineProcess.start(
+        MODEL, Placement(0, 128, 1), config.load(), lambda _: None, lambda _: None
+    )
 
 
 async def test_a_death_while_loading_is_reported_with_its_last_words(program: Program) -> None:
