@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.command(options)
     except KylinError as error:
         raise SystemExit(f"bench: {error}") from error
+    except (KeyboardInterrupt, asyncio.CancelledError) as interruption:
+        raise SystemExit("bench: interrupted; nothing was recorded of this case") from interruption
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -121,6 +123,7 @@ async def _measure(case: Case, wanted: Wanted, rounds: int) -> Record:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     print(f"{case.name}, {wanted.model.path.name}, {rounds} rounds", flush=True)
     machine, taken = record.machine(), record.now()
+    machine["busy_before"] = await record.busy_share()
     async with case.prepare(wanted) as prepared:
         samples = await runner.take(case, prepared, rounds, _say)
     conditions = {

@@ -6,6 +6,7 @@ verdicts are not in it: ``bench.report`` computes them from the samples.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import platform
@@ -111,6 +112,25 @@ def machine() -> dict[str, Any]:
         "kernel": platform.release().split("-")[0],
         "load_average_before": round(os.getloadavg()[0], 2),
     }
+
+
+async def busy_share(seconds: float = 1.0) -> float:
+    """Return the share of the processors that was in use for ``seconds`` from now on, 0 to 1.
+
+    A load average still has in it what ran minutes ago, the case before this one for instance.
+    """
+    busy, total = _processor_time()
+    await asyncio.sleep(seconds)
+    busy_after, total_after = _processor_time()
+    return round((busy_after - busy) / max(total_after - total, 1), 3)
+
+
+def _processor_time() -> tuple[int, int]:
+    """Return the ticks in use and all ticks since the start, of all processors (proc(5), stat)."""
+    first = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0]
+    user, nice, system, idle, waiting, *rest = map(int, first.split()[1:9])
+    busy = user + nice + system + sum(rest)
+    return busy, busy + idle + waiting
 
 
 def commit() -> str:

@@ -9,8 +9,8 @@ from bench.record import Record
 from bench.spread import Spread, Verdict, judge, noise, spread, values_of
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
-BUSY_LOAD = 0.5
-"""Load average before a run from which the machine counts as busy with other things."""
+BUSY = 0.1
+"""Share of the processors in use before a run from which the machine counts as busy with other things."""
 EMPTY = "No measurements have been recorded.\n"
 
 _ARROW = {"higher": "↑", "lower": "↓"}
@@ -38,9 +38,9 @@ def verdicts(record: Record) -> list[Verdict]:
 
 def warnings(record: Record) -> Iterator[str]:
     """Yield everything that speaks against trusting a record."""
-    load = record.machine["load_average_before"]
-    if load >= BUSY_LOAD:
-        yield f"the load average before the run was {load:.2f}"
+    busy = record.machine["busy_before"]
+    if busy >= BUSY:
+        yield f"{busy:.0%} of the processors were in use before the run"
     for name in record.contenders:
         outcomes = [given[name] for given in record.rounds]
         reasons = [outcome.reason for outcome in outcomes if isinstance(outcome, Dropped)]

@@ -121,8 +121,8 @@ async def read(answer: Answer, asked: float, begun: asyncio.Event | None = None)
             raise Unfair(f"{frame['code']}: {frame['message']}")
         elif frame["type"] == "end":
             reason = frame["reason"]
-    if not arrivals:
-        raise Unfair(f"an answer without text ({reason})")
+    if not (arrivals and usage):
+        raise Unfair(f"an answer without text or usage ({reason})")
     return _reply(asked, arrivals, "".join(text), reason, usage)
 
 

@@ -45,6 +45,8 @@ async def _prepare(wanted: Wanted) -> AsyncIterator[Prepared]:
             return _sample(await ask(None))
 
         async def restored(_: int) -> Sample:
+            if not saved.exists():
+                raise Unfair("the service left nothing in its state directory")
             reply = await ask(saved)
             if not reply.cached_tokens:
                 raise Unfair("nothing was restored: all of the prompt was computed")

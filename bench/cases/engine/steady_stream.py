@@ -26,17 +26,28 @@ async def _prepare(wanted: Wanted) -> AsyncIterator[Prepared]:
 
         async def sample(engine: Engine, number: int) -> Sample:
             solo = await engine.chat(user(STORY), _SOLO_TOKENS)
-            begun = asyncio.Event()
-            streaming = asyncio.create_task(
-                engine.chat(user(STORY), wanted.parameters["stream_tokens"], begun)
-            )
-            await begun.wait()
-            await asyncio.sleep(_SOLO_SECONDS)
-            intruder = await engine.chat(user(fresh(number, words)), 1)
-            check_tokens(intruder, prompt=wanted.parameters["tokens"])
-            return _judge(solo, await streaming, intruder)
+            async with _streaming(engine, wanted.parameters["stream_tokens"]) as stream:
+                await asyncio.sleep(_SOLO_SECONDS)
+                intruder = await engine.chat(user(fresh(number, words)), 1)
+                check_tokens(intruder, prompt=wanted.parameters["tokens"])
+                return _judge(solo, await stream, intruder)
 
         yield prepared(mine, theirs, sample, context_length=CONTEXT_LENGTH)
+
+
+@contextlib.asynccontextmanager
+async def _streaming(engine: Engine, tokens: int) -> AsyncIterator[asyncio.Task[Reply]]:
+    """Begin a stream; the block starts when its first text has come, and nothing streams after it."""
+    begun = asyncio.Event()
+    stream = asyncio.create_task(engine.chat(user(STORY), tokens, begun))
+    waiting = asyncio.create_task(begun.wait())
+    try:
+        await asyncio.wait([stream, waiting], return_when=asyncio.FIRST_COMPLETED)
+        yield stream
+    finally:
+        for task in (stream, waiting):
+            task.cancel()
+        await asyncio.gather(stream, waiting, return_exceptions=True)
 
 
 def _judge(solo: Reply, stream: Reply, intruder: Reply) -> Sample:

@@ -25,6 +25,7 @@ MACHINE = {
     "memory_bytes": 8 << 30,
     "kernel": "6.6",
     "load_average_before": 0.1,
+    "busy_before": 0.02,
 }
 
 

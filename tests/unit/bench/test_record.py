@@ -61,6 +61,10 @@ def test_the_machine_is_described_but_not_identified() -> None:
     }
 
 
+async def test_the_busy_share_is_a_share() -> None:
+    assert 0.0 <= await records.busy_share(0.05) <= 1.0
+
+
 def test_contenders_keep_their_order() -> None:
     assert record([1.0], [2.0]).contenders == ("ours", "llama-server")
     assert Record.from_json(record([], []).to_json()).contenders == ()

@@ -35,10 +35,10 @@ def test_the_figures_table() -> None:
 
 
 def test_cautions() -> None:
-    busy = {**MACHINE, "load_average_before": 1.25}
+    busy = {**MACHINE, "busy_before": 0.25}
     found = record([10.0, None, 10.0, 10.0, 10.0, 30.0], [10.0] * 6, machine=busy)
     assert list(report.warnings(found)) == [
-        "the load average before the run was 1.25",
+        "25% of the processors were in use before the run",
         "ours: 1 of 6 samples dropped: too short",
         "ours, decode: standard deviation 64% of the mean",
         "ours, decode: largest sample +114% off the mean",
