@@ -8,6 +8,9 @@ SHELL := bash
 PYTHON ?= python3
 PRESET ?= cpu
 PYTEST_ARGS ?=
+CASES ?= engine/*
+MODELS ?=
+ROUNDS ?=
 
 # What the targets below call, and nothing more. libglib2.0-bin has gdbus, the tests' foreign client.
 DEBIAN_PACKAGES := ca-certificates ccache cmake dbus-daemon g++ gettext libglib2.0-bin ninja-build python3 python3-venv
@@ -25,6 +28,11 @@ help: ## Show this list
 .PHONY: demo
 demo: venv native locale ## Convert, serve, chat and command on a real model
 	@.venv/bin/python -m bench.demo
+
+.PHONY: bench
+bench: venv native locale model ## Measure against llama.cpp's own tools (CASES=... MODELS=... ROUNDS=...)
+	@.venv/bin/python -m bench run $(CASES:%='%') $(MODELS:%=--model '%') $(ROUNDS:%=--rounds %)
+	@.venv/bin/python -m bench report
 
 .PHONY: test
 test: venv native locale model ## Run the unit, bus and end-to-end tests (PYTEST_ARGS=...)

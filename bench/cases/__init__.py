@@ -1,0 +1,37 @@
+"""The cases. Each module of a folder holds one, as ``CASE``, named after folder and module."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from bench.case import Case
+from bench.cases import engine
+from kylin_gguf.errors import near
+
+
+def every() -> dict[str, Case]:
+    """Return all cases by name."""
+    found: list[Case] = []
+    for module in pkgutil.iter_modules(engine.__path__, f"{engine.__name__}."):
+        found.append(importlib.import_module(module.name).CASE)
+    return {case.name: case for case in sorted(found, key=lambda case: case.name)}
+
+
+def named(patterns: Sequence[str]) -> list[Case]:
+    """Return the cases that ``patterns`` name; ``*`` stands for any text.
+
+    Raises:
+        SystemExit: a pattern names none.
+    """
+    cases = every()
+    chosen: dict[str, Case] = {}
+    for pattern in patterns:
+        matching = {name: case for name, case in cases.items() if fnmatchcase(name, pattern)}
+        if not matching:
+            hint = ", ".join(near(pattern, tuple(cases))) or ", ".join(cases)
+            raise SystemExit(f"there is no case {pattern}; did you mean {hint}?")
+        chosen |= matching
+    return list(chosen.values())

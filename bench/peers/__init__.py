@@ -1,0 +1,1 @@
+"""What we are measured against: llama.cpp's own tools of the same build, and the bindings' own class."""
