@@ -137,7 +137,7 @@ def _reply(asked: float, arrivals: list[float], text: str, reason: str, usage: M
         completion_tokens=usage["completion_tokens"],
         prefill_tokens_per_s=usage["prefill_tokens_per_s"],
         decode_tokens_per_s=usage["decode_tokens_per_s"],
-        longest_gap_s=usage.get("longest_gap_s"),
+        longest_gap_s=usage["longest_gap_s"],
     )
 
 
@@ -145,15 +145,16 @@ def _reply(asked: float, arrivals: list[float], text: str, reason: str, usage: M
 async def running(model: InstalledModel, **settings: object) -> AsyncIterator[Service]:
     """Start a bus and the service on it; nothing is loaded yet. Ends both, and the worker with them.
 
-    ``settings`` are names of ``records.Settings``; ``state_dir`` is an empty one unless given.
+    ``settings`` are names of ``records.Settings``; ``cache_dir``, where prefixes are kept, is an empty one
+    unless given.
 
     Raises:
         ConfigError: this version has no such setting, or not this value.
     """
     with tempfile.TemporaryDirectory(prefix="kylin-gguf-bench-") as name:
         scratch = Path(name)
-        flags = {"state_dir": scratch / "state", "idle_exit_s": 0, "idle_unload_s": NEVER_S, **settings}
-        flags["runtime_dir"] = scratch
+        flags = {"cache_dir": scratch / "cache", "idle_exit_s": 0, "idle_unload_s": NEVER_S, **settings}
+        flags |= {"runtime_dir": scratch, "state_dir": scratch / "state"}
         config.load(flags)  # an unknown variable of the environment would be passed over in silence
         address, log = f"unix:path={scratch / 'bus'}", scratch / "log"
         environment = {config.ENV_PREFIX + key.upper(): str(value) for key, value in flags.items()}

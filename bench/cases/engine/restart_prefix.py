@@ -24,18 +24,21 @@ async def _prepare(wanted: Wanted) -> AsyncIterator[Prepared]:
     """Have one service answer and save what it knows; each sample then starts a service of its own."""
     with tempfile.TemporaryDirectory(prefix="kylin-gguf-bench-") as scratch:
         saved, used = Path(scratch, "saved"), Path(scratch, "used")
-        async with ours(wanted, state_dir=saved) as first:
+        async with ours(wanted) as first:
             words = await words_for(first, wanted.parameters["tokens"], _QUESTION)
-            prompt = user(fresh(_NUMBER, words, _QUESTION))
-            expected = await first.chat(prompt, _ANSWER_TOKENS)
-            await first.client.unload(str(wanted.model.path))
             threads = first.threads
+        prompt = user(fresh(_NUMBER, words, _QUESTION))
+        # A service that has computed nothing else: what is in the cache decides how a prompt is divided into
+        # batches, and with that the last bits of the logits, and sooner or later the text.
+        async with ours(wanted, cache_dir=saved) as second:
+            expected = await second.chat(prompt, _ANSWER_TOKENS)
+            await second.client.unload(str(wanted.model.path))
 
-        async def ask(state: Path | None) -> Reply:
+        async def ask(cache: Path | None) -> Reply:
             shutil.rmtree(used, ignore_errors=True)
-            if state:
-                shutil.copytree(state, used)
-            async with ours(wanted, state_dir=used) as started:
+            if cache:
+                shutil.copytree(cache, used)
+            async with ours(wanted, cache_dir=used) as started:
                 reply = await started.chat(prompt, _ANSWER_TOKENS)
             if reply.text != expected.text:
                 raise Unfair(f"another answer than before the restart: {reply.text[:60]!r}")
@@ -46,7 +49,7 @@ async def _prepare(wanted: Wanted) -> AsyncIterator[Prepared]:
 
         async def restored(_: int) -> Sample:
             if not saved.exists():
-                raise Unfair("the service left nothing in its state directory")
+                raise Unfair("the service left nothing in its cache directory")
             reply = await ask(saved)
             if not reply.cached_tokens:
                 raise Unfair("nothing was restored: all of the prompt was computed")
@@ -64,7 +67,7 @@ def _sample(reply: Reply) -> Sample:
 
 CASE = Case(
     name="engine/restart-prefix",
-    measures="a prompt of 500 tokens to a service that was restarted and has loaded the model; its state "
+    measures="a prompt of 500 tokens to a service that was restarted and has loaded the model; its cache "
     "directory is empty, or as the service before left it",
     figures=(
         Figure("first_token", "ms", "lower", "from the request to the client's first text"),

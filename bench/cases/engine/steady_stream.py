@@ -15,8 +15,6 @@ from bench.prompts import STORY, fresh, words_for
 _SOLO_TOKENS = 64
 _SOLO_SECONDS = 0.5
 """How long the stream runs before the other prompt comes."""
-_NEARLY_ALL = 0.95
-"""A token that ends in half a character has no text of its own."""
 
 
 @contextlib.asynccontextmanager
@@ -56,16 +54,14 @@ def _judge(solo: Reply, stream: Reply, intruder: Reply) -> Sample:
         raise Unfair(f"the stream ended ({stream.reason}) before the long prompt was computed")
     token_s = 1 / solo.decode_tokens_per_s
     seen_s = max(stream.gaps(came, computed))
-    # An engine that sends each token by itself needs not say what its longest gap was.
-    each_alone = len(stream.arrivals) >= stream.completion_tokens * _NEARLY_ALL
-    longest_s = seen_s if each_alone else stream.longest_gap_s
+    # llama-server does not say what its longest gap was, but sends each token by itself.
+    longest_s = seen_s if stream.longest_gap_s is None else stream.longest_gap_s
     figures = {
+        "stretch": longest_s / token_s,
         "seen_gap": seen_s * 1000,
         "seen_stretch": seen_s / statistics.median(solo.gaps(solo.asked, solo.arrivals[-1])),
         "prompt": (computed - came) * 1000,
     }
-    if longest_s is not None:
-        figures["stretch"] = longest_s / token_s
     return Sample(figures, {"solo_token_ms": token_s * 1000, "stream_tokens": stream.completion_tokens})
 
 
