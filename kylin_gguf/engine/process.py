@@ -159,7 +159,12 @@ class EngineProcess:
         """
         messages = [message.to_json() for message in request.messages]
         answer = await self._ask(
-            {"op": "score", "messages": messages, "continuations": list(request.continuations)}
+            {
+                "op": "score",
+                "messages": messages,
+                "continuations": list(request.continuations),
+                "standing": request.standing,
+            }
         )
         return Scores(tuple(answer["logprobs"]), answer["prefill_ms"], answer["score_ms"])
 
