@@ -49,14 +49,19 @@ class _Header:
     @classmethod
     def read(cls, file: BinaryIO) -> _Header:
         try:
-            values = json.loads(file.readline(_MAX_HEADER))
+            line = file.readline(_MAX_HEADER)
+            values = json.loads(line)
             if values.pop("format") != FORMAT:
                 raise _Mismatch
             header = cls(**{name: int(value) for name, value in values.items()})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise _Mismatch from error
         expected = file.tell() + 4 * header.tokens + header.state_bytes
-        if min(header.tokens, header.state_bytes) < 1 or os.fstat(file.fileno()).st_size != expected:
+        if (
+            line != header.to_line()
+            or min(header.tokens, header.state_bytes) < 1
+            or os.fstat(file.fileno()).st_size != expected
+        ):
             raise _Mismatch
         return header
 
