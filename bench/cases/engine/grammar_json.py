@@ -15,11 +15,11 @@ _PROMPT = (
     "List one hundred animals as a JSON array of objects with the keys name, colour, legs and food. "
     "Answer with the JSON only."
 )
-# RFC 8259, without the layout that lets a model fill the page with blanks.
+# RFC 8259, without empty objects and without the layout, with both of which a model can fill a page.
 _GBNF = r"""
 root   ::= array
 value  ::= object | array | string | number | "true" | "false" | "null"
-object ::= "{" ws ( member ( "," ws member )* )? ws "}"
+object ::= "{" ws member ( "," ws member )* ws "}"
 member ::= string ":" ws value
 array  ::= "[" ws ( value ( "," ws value )* )? ws "]"
 string ::= "\"" char* "\""
