@@ -53,10 +53,13 @@ def restrained(seconds: float, memory: int) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_PROF, seconds, _AGAIN_S)
         yield
     except _Interruption:
+        running = False  # before anything that could be interrupted once more
         raise OutOfTime(f"it took more than {seconds:g} s of processor time") from None
     finally:
         running = False
         signal.setitimer(signal.ITIMER_PROF, 0.0)
+        # Ignoring a signal discards one that is pending, which the default action would end the process for.
+        signal.signal(signal.SIGPROF, signal.SIG_IGN)
         signal.signal(signal.SIGPROF, previous)
         resource.setrlimit(resource.RLIMIT_AS, limits)
 
