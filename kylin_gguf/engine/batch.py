@@ -61,7 +61,10 @@ class Batch:
         self._tokens[index] = token
         self._positions[index] = position
         self._sequence_counts[index] = len(sequences)
-        self._sequences[index, : len(sequences)] = sequences
+        if len(sequences) == 1:  # a stream's next token; slices take ten times as long
+            self._sequences[index, 0] = sequences[0]
+        else:
+            self._sequences[index, : len(sequences)] = sequences
         self._wants_logits[index] = logits
         self.size += 1
         self.outputs += logits

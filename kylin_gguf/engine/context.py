@@ -56,7 +56,9 @@ class Context:
         self._memory = llama_cpp.llama_get_memory(self.handle)
         self.has_cache = bool(self._memory)
         """Whether what was decoded is kept for later tokens: encoders and diffusion models have no memory."""
-        self._row = ctypes.c_float * model.vocab_size
+        self._row = ctypes.c_float * model.vocabulary.size
+        self._rows: dict[int, Logits] = {}
+        """Views of the output buffer by address. Making one costs more than finding its largest value."""
         self.length: int = llama_cpp.llama_n_ctx(self.handle)
         self.batch_size: int = llama_cpp.llama_n_batch(self.handle)
         self.cuttable = not (
@@ -141,11 +143,10 @@ class Context:
     def logits(self, index: int) -> Logits:
         """Return the logits of the batch's token ``index``, shape (vocab_size,), a view that the next decode
         overwrites (llama_get_logits_ith)."""
-        pointer = llama_cpp.llama_get_logits_ith(self.handle, index)
-        # Not numpy.ctypeslib.as_array, which takes longer than finding the largest of the values does.
-        row: Logits = np.frombuffer(
-            memoryview(self._row.from_address(ctypes.addressof(pointer.contents))), np.float32
-        )
+        address = ctypes.addressof(llama_cpp.llama_get_logits_ith(self.handle, index).contents)
+        row = self._rows.get(address)
+        if row is None:
+            row = self._rows[address] = np.ctypeslib.as_array(self._row.from_address(address))
         return row
 
     # --- sequences ----------------------------------------------------------------------------------

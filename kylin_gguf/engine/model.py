@@ -1,4 +1,4 @@
-"""Weights and vocabulary of one GGUF, through llama.cpp's low-level C API.
+"""The weights of one GGUF, through llama.cpp's low-level C API.
 
 Handles are freed by ``close``. Nothing here is thread-safe: one worker, one thread.
 Names in parentheses are functions of ``llama.h`` in the pinned source.
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import llama_cpp
 
+from kylin_gguf.engine.vocabulary import Vocabulary
 from kylin_gguf.errors import LoadFailed
 from kylin_gguf.records import Placement
 
@@ -50,7 +51,7 @@ class LogTail:
 
 
 class Model:
-    """Weights and vocabulary of one GGUF."""
+    """Weights of one GGUF, with its vocabulary."""
 
     def __init__(
         self, path: Path, placement: Placement, log: LogTail, progress: Callable[[float], None]
@@ -77,11 +78,9 @@ class Model:
             raise LoadFailed(str(path), log.reason())
         self.path = path
         self.handle = handle
-        self.vocab = llama_cpp.llama_model_get_vocab(handle)
-        self.vocab_size: int = llama_cpp.llama_vocab_n_tokens(self.vocab)
+        self.vocabulary = Vocabulary(llama_cpp.llama_model_get_vocab(handle))
         self.has_decoder: bool = llama_cpp.llama_model_has_decoder(handle)
         self.has_encoder: bool = llama_cpp.llama_model_has_encoder(handle)
-        self._piece_buffer = ctypes.create_string_buffer(512)
 
     def close(self) -> None:
         """Free the weights (llama_model_free)."""
@@ -114,61 +113,3 @@ class Model:
         last one's vector is the text's. Other poolings are taken over the tokens of one call."""
         causal = self._own("attention.causal") != "false"
         return causal and self._own("pooling_type") == str(llama_cpp.LLAMA_POOLING_TYPE_LAST)
-
-    def tokenize_whole(self, text: str) -> list[int]:
-        """Return ``text``'s tokens with those that the model wants around it, such as [CLS] and [SEP]
-        (llama_tokenize with add_special); nothing in ``text`` becomes a control token."""
-        return self._tokenize(text, add_special=True, parse_special=False)
-
-    def tokenize(self, text: str, *, special: bool) -> list[int]:
-        """Return token ids without BOS (llama_tokenize).
-
-        Args:
-            text: Any text.
-            special: Whether texts such as ``<|im_end|>`` become control tokens. False for what users wrote.
-        """
-        return self._tokenize(text, add_special=False, parse_special=special)
-
-    def _tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
-        data = text.encode("utf-8", "replace")
-        capacity = len(data) + 8
-        while True:
-            tokens = (ctypes.c_int32 * capacity)()
-            count = llama_cpp.llama_tokenize(
-                self.vocab, data, len(data), tokens, capacity, add_special, parse_special
-            )
-            if count >= 0:
-                return list(tokens[:count])
-            capacity = -count
-
-    def with_bos(self, tokens: list[int]) -> list[int]:
-        """Return ``tokens`` beginning with BOS where the model wants it and a template has not put it
-        (llama_vocab_get_add_bos)."""
-        bos = int(llama_cpp.llama_vocab_bos(self.vocab))
-        if not llama_cpp.llama_vocab_get_add_bos(self.vocab) or tokens[:1] == [bos]:
-            return tokens
-        return [bos, *tokens]
-
-    def piece(self, token: int, *, special: bool = False) -> bytes:
-        """Return the bytes of ``token`` (llama_token_to_piece); none for control tokens unless asked."""
-        buffer = self._piece_buffer
-        count = llama_cpp.llama_token_to_piece(self.vocab, token, buffer, len(buffer), 0, special)
-        if count < 0:
-            self._piece_buffer = ctypes.create_string_buffer(-count)
-            return self.piece(token, special=special)
-        return bytes(buffer.raw[:count])
-
-    def is_end(self, token: int) -> bool:
-        """Return whether ``token`` ends generation (llama_vocab_is_eog)."""
-        return bool(llama_cpp.llama_vocab_is_eog(self.vocab, token))
-
-    def end_of_turn(self) -> int:
-        """Return the token that ends an assistant's turn: EOT where the model has one, else EOS."""
-        turn = int(llama_cpp.llama_vocab_eot(self.vocab))
-        return turn if turn >= 0 else int(llama_cpp.llama_vocab_eos(self.vocab))
-
-    def special_text(self, kind: str) -> str:
-        """Return the text of the ``bos`` or ``eos`` token, empty if the model has none."""
-        getter = {"bos": llama_cpp.llama_vocab_bos, "eos": llama_cpp.llama_vocab_eos}[kind]
-        token = int(getter(self.vocab))
-        return self.piece(token, special=True).decode("utf-8", "replace") if token >= 0 else ""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from kylin_gguf.chat_template import ChatTemplate
-from kylin_gguf.engine.model import Model
+from kylin_gguf.engine.vocabulary import Vocabulary
 from kylin_gguf.records import Message
 
 # Private-use characters stand for a suspicious message while the template runs; no text has a reason to
@@ -16,7 +16,7 @@ _PLACEHOLDER = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
 
 
 def encode_prompt(
-    model: Model, template: ChatTemplate, messages: Sequence[Message], *, thinking: bool = False
+    vocabulary: Vocabulary, template: ChatTemplate, messages: Sequence[Message], *, thinking: bool = False
 ) -> list[int]:
     """Return the prompt's tokens; ``thinking`` asks a template that can for reasoning.
 
@@ -29,7 +29,7 @@ def encode_prompt(
     apart: list[str] = []
     safe: list[Message] = []
     for message in messages:
-        if _suspicious(model, message.content):
+        if _suspicious(vocabulary, message.content):
             safe.append(Message(message.role, f"{_OPEN}{len(apart)}{_CLOSE}"))
             apart.append(message.content)
         else:
@@ -38,13 +38,15 @@ def encode_prompt(
     tokens: list[int] = []
     for index, part in enumerate(_PLACEHOLDER.split(rendered)):
         if index % 2:
-            tokens += model.tokenize(apart[int(part)], special=False)
+            tokens += vocabulary.tokenize(apart[int(part)], special=False)
         elif part:
-            tokens += model.tokenize(part, special=True)
-    return model.with_bos(tokens)
+            tokens += vocabulary.tokenize(part, special=True)
+    return vocabulary.with_bos(tokens)
 
 
-def _suspicious(model: Model, text: str) -> bool:
+def _suspicious(vocabulary: Vocabulary, text: str) -> bool:
     if _OPEN in text or _CLOSE in text:
         return True
-    return model.tokenize(text, special=True) != model.tokenize(text, special=False)
+    tokens = vocabulary.tokenize(text, special=True)
+    # Some tokenizers write the unknown token for what they lack, too, so that it alone proves nothing.
+    return any(map(vocabulary.is_control, tokens)) and tokens != vocabulary.tokenize(text, special=False)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
+import gc
 import hashlib
 import os
 import time
@@ -26,7 +28,7 @@ from kylin_gguf.engine.scheduler import Scheduler
 from kylin_gguf.engine.stream import ClientStream
 from kylin_gguf.engine.tasks.generation import Generation
 from kylin_gguf.engine.tasks.scoring import Scoring
-from kylin_gguf.errors import KylinError, UnsupportedModel
+from kylin_gguf.errors import KylinError, TemplateFailed, UnsupportedModel
 from kylin_gguf.frames import EndReason
 from kylin_gguf.records import Message, Placement, SamplingOptions, Scores, Usage
 
@@ -107,6 +109,12 @@ class Requests:
         else:
             self._make_scheduler(payload, placement, tail)
         self._send({"event": "ready", "load_s": time.perf_counter() - began})
+        if self._scheduler:
+            with contextlib.suppress(TemplateFailed):  # which every request will be told
+                self._compiled_template()  # while nobody waits for it
+        # What stands now stands as long as the process: no collection need look at it again.
+        gc.collect()
+        gc.freeze()
 
     def _make_scheduler(self, payload: Payload, placement: Placement, tail: LogTail) -> None:
         self._context = Context(self._model, placement, tail)
@@ -167,7 +175,13 @@ class Requests:
             )
 
         task = Generation(
-            request_id, model=self._model, prompt=fitted.tokens, options=options, stream=stream, report=report
+            request_id,
+            vocabulary=self._model.vocabulary,
+            template=self._template_source,
+            prompt=fitted.tokens,
+            options=options,
+            stream=stream,
+            report=report,
         )
         scheduler.submit(task)
 
@@ -190,8 +204,10 @@ class Requests:
             )
 
         scheduler = self._generating()
-        end = self._model.end_of_turn()
-        answers = [[*self._model.tokenize(text, special=False), end] for text in payload["continuations"]]
+        end = self._model.vocabulary.end_of_turn()
+        answers = [
+            [*self._model.vocabulary.tokenize(text, special=False), end] for text in payload["continuations"]
+        ]
         prompt = self._encode([Message.from_json(item) for item in payload["messages"]])
         scheduler.submit(Scoring(request_id, prompt, answers, report, standing=payload["standing"]))
 
@@ -208,7 +224,7 @@ class Requests:
             encoded = base64.b64encode(vectors.tobytes()).decode("ascii")
             self._send({"event": "embedded", "id": request_id, "shape": vectors.shape, "vectors": encoded})
 
-        tokens = [self._model.tokenize_whole(text) for text in payload["texts"]]
+        tokens = [self._model.vocabulary.tokenize_whole(text) for text in payload["texts"]]
         self._embeddings.submit(Request(request_id, payload["texts"], tokens, report))
 
     def _generating(self) -> Scheduler:
@@ -217,7 +233,10 @@ class Requests:
         return self._scheduler
 
     def _encode(self, messages: Sequence[Message], *, thinking: bool = False) -> list[int]:
+        return encode_prompt(self._model.vocabulary, self._compiled_template(), messages, thinking=thinking)
+
+    def _compiled_template(self) -> ChatTemplate:
         if self._template is None:
-            bos, eos = (self._model.special_text(kind) for kind in ("bos", "eos"))
+            bos, eos = (self._model.vocabulary.special_text(kind) for kind in ("bos", "eos"))
             self._template = ChatTemplate(self._model.path.name, self._template_source, bos, eos)
-        return encode_prompt(self._model, self._template, messages, thinking=thinking)
+        return self._template

@@ -66,8 +66,7 @@ class Scheduler:
     @property
     def has_work(self) -> bool:
         """Whether a step would do something now, without waiting for a client or a message."""
-        tasks = (*self._waiting, *(run.task for run in self._running))
-        return any(task.cancelled or not task.paused for task in tasks)
+        return any(_ready(run.task) for run in self._running) or any(map(_ready, self._waiting))
 
     def submit(self, task: Task) -> None:
         """Queue ``task``.
@@ -112,13 +111,16 @@ class Scheduler:
     # --- who runs -----------------------------------------------------------------------------------
 
     def _reap(self) -> None:
-        for task in [task for task in self._waiting if task.cancelled]:
-            self._waiting.leave(task)
-            task.finish("cancelled")
+        if self._waiting:
+            for task in [task for task in self._waiting if task.cancelled]:
+                self._waiting.leave(task)
+                task.finish("cancelled")
         for run in [run for run in self._running if run.task.cancelled]:
             self._end(run, "cancelled")
 
     def _admit(self) -> None:
+        if not self._waiting:
+            return
         for task in self._waiting:
             if task.paused or self._awaits_another(task):
                 continue
@@ -129,8 +131,7 @@ class Scheduler:
                 self._start(task)
                 continue
             break
-        if self._waiting:
-            self._waiting.tell()
+        self._waiting.tell()
 
     def _fits(self, task: Task) -> bool:
         if not self._running:
@@ -182,16 +183,23 @@ class Scheduler:
         """Put next tokens, then prompt chunks, into the batch; return who awaits which output."""
         self._batch.clear()
         self._planned = []
-        outputs = []
-        ready = [run for run in self._running if not run.task.paused]
-        for run in ready:
+        outputs, prompts = [], []
+        for run in self._running:
+            if run.task.paused:
+                continue
             if run.pending == 1:
                 outputs.append((run, self._plan(run, 1)))
+            else:
+                prompts.append(run)
         self._streams = len(outputs)
-        paced = any(run.interactive for run, _ in outputs)
+        if prompts:
+            outputs += self._fill_prompts(prompts, paced=any(run.interactive for run, _ in outputs))
+        return outputs
+
+    def _fill_prompts(self, prompts: list[Running], *, paced: bool) -> list[tuple[Running, int]]:
         budget = self._pace.chunk(self._batch.room) if paced else self._batch.room
-        prompts = [run for run in ready if run.pending > 1]
         waited_for = [run for run in prompts if run.interactive]
+        outputs = []
         for run, count in _divide(budget, waited_for or prompts):
             index = self._plan(run, count)
             if count == run.pending:
@@ -201,12 +209,12 @@ class Scheduler:
     def _plan(self, run: Running, count: int) -> int:
         """Add the next ``count`` tokens of ``run``; return the index of the last."""
         start = len(run.slot.tokens)
-        chunk = run.task.tokens[start : start + count]
-        self._batch.extend(chunk[:-1], start, run.slot.sequence)
-        self._planned.append((run, count))
         last = start + count - 1
+        if count > 1:
+            self._batch.extend(run.task.tokens[start:last], start, run.slot.sequence)
+        self._planned.append((run, count))
         logits = count == run.pending
-        return self._batch.add(chunk[-1], last, (run.slot.sequence,), logits=logits)
+        return self._batch.add(run.task.tokens[last], last, (run.slot.sequence,), logits=logits)
 
     def _decode(self) -> bool:
         """Decode the batch, making room if the KV cache is full; False if the step must be planned anew."""
@@ -294,6 +302,10 @@ class Scheduler:
         if run.task.standing and run.prefilled:
             self._cache.keep(run.slot)
         self._cache.release(run.slot)
+
+
+def _ready(task: Task) -> bool:
+    return task.cancelled or not task.paused
 
 
 def _divide(budget: int, runs: list[Running]) -> list[tuple[Running, int]]:

@@ -20,10 +20,11 @@ class WaitingLine:
 
     def __init__(self) -> None:
         self._lines: dict[Priority, list[Task]] = {priority: [] for priority in Priority}
+        """In the order of who goes first."""
         self._told: dict[int, int] = {}
 
     def __iter__(self) -> Iterator[Task]:
-        return iter([task for priority in Priority for task in self._lines[priority]])
+        return iter([task for line in self._lines.values() for task in line])
 
     def __len__(self) -> int:
         return sum(map(len, self._lines.values()))

@@ -29,16 +29,20 @@ class Worker:
         self._poll.register(control.fileno(), select.EPOLLIN)
         self._streams: dict[int, tuple[int, ClientStream]] = {}
         """By file descriptor: the request's id and its stream."""
+        self._awaited: set[int] = set()
+        """Descriptors that are watched for room, because their clients are slow."""
         self._requests = Requests(self._send, self._open_stream, self._listen, build)
         self._serving = True
 
     def run(self) -> None:
         """Serve until the service closes its side of the channel; then keep on disk what is worth keeping."""
+        working = False
         while self._serving:
-            self._take_in(None if not self._requests.has_work else 0)
-            if self._serving and self._requests.has_work:
-                self._requests.step()
+            self._take_in(0 if working else None)
             self._sweep()
+            working = self._serving and self._requests.has_work
+            if working:
+                self._requests.step()
         self._release_streams()
         self._requests.close()
 
@@ -109,7 +113,9 @@ class Worker:
                 if stream.closed:
                     self._requests.cancel(request_id)
                 del self._streams[descriptor]
+                self._awaited.discard(descriptor)
                 self._poll.unregister(descriptor)
                 stream.close()
-            else:
+            elif stream.blocked != (descriptor in self._awaited):
+                self._awaited ^= {descriptor}
                 self._poll.modify(descriptor, select.EPOLLOUT if stream.blocked else 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from typing import Any, ClassVar, Self
 
 from kylin_gguf.errors import InvalidValue, UnknownOption
@@ -67,6 +68,7 @@ class SamplingOptions:
     }
 
     @classmethod
+    @cache
     def names(cls) -> tuple[str, ...]:
         """Return the option names, in order."""
         return tuple(f.name for f in fields(cls))

@@ -16,11 +16,11 @@ import llama_cpp
 import numpy as np
 
 from kylin_gguf.engine.context import Logits
-from kylin_gguf.engine.model import Model
 from kylin_gguf.engine.sampling.candidates import Candidates, shortlists
 from kylin_gguf.engine.sampling.coverage import Truncation
 from kylin_gguf.engine.sampling.grammar import Grammar
 from kylin_gguf.engine.sampling.penalties import Penalties
+from kylin_gguf.engine.vocabulary import Vocabulary
 from kylin_gguf.errors import InvalidGrammar
 from kylin_gguf.records import SamplingOptions
 
@@ -28,9 +28,9 @@ from kylin_gguf.records import SamplingOptions
 class Draw:
     """Draws by the probabilities that the chain leaves. ``close`` frees it."""
 
-    def __init__(self, model: Model, options: SamplingOptions, prompt: Sequence[int]) -> None:
-        self._truncation = Truncation.of(options, model.vocab_size)
-        self._penalties = Penalties(model, options, prompt)
+    def __init__(self, vocabulary: Vocabulary, options: SamplingOptions, prompt: Sequence[int]) -> None:
+        self._truncation = Truncation.of(options, vocabulary.size)
+        self._penalties = Penalties(vocabulary, options, prompt)
         self._chain = _build_chain(options)
         self._candidates = Candidates()
 

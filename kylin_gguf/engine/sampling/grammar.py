@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import llama_cpp
 
-from kylin_gguf.engine.model import Model
 from kylin_gguf.engine.sampling.candidates import Candidates
 from kylin_gguf.engine.sampling.gbnf import check
 from kylin_gguf.engine.sampling.json_schema import to_gbnf
+from kylin_gguf.engine.vocabulary import Vocabulary
 from kylin_gguf.errors import InvalidGrammar
 from kylin_gguf.records import SamplingOptions
 
@@ -15,27 +15,27 @@ from kylin_gguf.records import SamplingOptions
 class Grammar:
     """What may come next. ``close`` frees it."""
 
-    def __init__(self, model: Model, source: str) -> None:
+    def __init__(self, vocabulary: Vocabulary, source: str) -> None:
         """Parse ``source``, in GBNF (llama_sampler_init_grammar).
 
         Raises:
             InvalidGrammar: it is wrong, or would make llama.cpp end the process.
         """
         check(source)
-        self._sampler = llama_cpp.llama_sampler_init_grammar(model.vocab, source.encode(), b"root")
+        self._sampler = llama_cpp.llama_sampler_init_grammar(vocabulary.handle, source.encode(), b"root")
         if not self._sampler:
             raise InvalidGrammar("llama.cpp could not parse it, or it has no rule 'root'")
         self._one = Candidates()
 
     @classmethod
-    def of(cls, model: Model, options: SamplingOptions) -> Grammar | None:
+    def of(cls, vocabulary: Vocabulary, options: SamplingOptions) -> Grammar | None:
         """Return the grammar that ``options`` ask for, if they do.
 
         Raises:
             InvalidGrammar: the grammar or the JSON schema is refused.
         """
         source = to_gbnf(options.json_schema) if options.json_schema else options.grammar
-        return cls(model, source) if source else None
+        return cls(vocabulary, source) if source else None
 
     def close(self) -> None:
         """Free the parsed rules (llama_sampler_free)."""

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from kylin_gguf.engine.context import Logits
-from kylin_gguf.engine.model import Model
 from kylin_gguf.engine.sampling.candidates import highest
+from kylin_gguf.engine.vocabulary import Vocabulary
 from kylin_gguf.frames import Frame
 
 _MAX_ENTRIES = 32
@@ -18,9 +18,9 @@ _MAX_ENTRIES = 32
 class LogProbs:
     """Collects the tokens of the next ``logprobs`` frames."""
 
-    def __init__(self, model: Model, top: int) -> None:
+    def __init__(self, vocabulary: Vocabulary, top: int) -> None:
         """``top``: how many of the likeliest tokens to list for each."""
-        self._model, self._top = model, top
+        self._vocabulary, self._top = vocabulary, top
         self._tokens: list[Frame] = []
 
     def add(self, logits: Logits, token: int) -> None:
@@ -33,7 +33,7 @@ class LogProbs:
         self._tokens.append({**self._entry(token, logits, log_sum), "top": top})
 
     def _entry(self, token: int, logits: Logits, log_sum: float) -> Frame:
-        text = self._model.piece(token, special=True).decode("utf-8", "replace")
+        text = self._vocabulary.piece(token, special=True).decode("utf-8", "replace")
         # A logit of minus infinity has no number in JSON; this one's exponential is 0 in any precision.
         return {"text": text, "logprob": round(max(float(logits[token]) - log_sum, -9999.0), 4)}
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import llama_cpp
 import numpy as np
 
-from kylin_gguf.engine.model import Model
 from kylin_gguf.engine.sampling.candidates import Candidates, Ids
+from kylin_gguf.engine.vocabulary import Vocabulary
 from kylin_gguf.records import SamplingOptions
 
 # What ends a repetition for DRY: llama.cpp's own (common_params_sampling.dry_sequence_breakers).
@@ -20,10 +20,12 @@ _BREAKERS = (b"\n", b":", b'"', b"*")
 class Penalties:
     """llama.cpp's penalties and DRY samplers, and the tokens they may change. ``close`` frees them."""
 
-    def __init__(self, model: Model, options: SamplingOptions, prompt: Sequence[int]) -> None:
+    def __init__(self, vocabulary: Vocabulary, options: SamplingOptions, prompt: Sequence[int]) -> None:
         """Build the samplers that ``options`` ask for and show them the end of ``prompt``."""
         self._chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
-        self._window = max(_add_penalties(self._chain, model, options), _add_dry(self._chain, model, options))
+        self._window = max(
+            _add_penalties(self._chain, vocabulary, options), _add_dry(self._chain, vocabulary, options)
+        )
         self._last: deque[int] = deque()
         self._counts: Counter[int] = Counter()
         for token in prompt[-self._window :] if self._window else ():
@@ -56,22 +58,22 @@ class Penalties:
                 del self._counts[oldest]
 
 
-def _add_penalties(chain: llama_cpp.llama_sampler_p, model: Model, options: SamplingOptions) -> int:
+def _add_penalties(chain: llama_cpp.llama_sampler_p, vocabulary: Vocabulary, options: SamplingOptions) -> int:
     """Add the penalties that are on; return how many tokens back they look."""
     penalties = (options.repeat_penalty, options.frequency_penalty, options.presence_penalty)
     if not options.repeat_last_n or penalties == (1.0, 0.0, 0.0):
         return 0
-    sampler = llama_cpp.llama_sampler_init_penalties(model.vocab_size, options.repeat_last_n, *penalties)
+    sampler = llama_cpp.llama_sampler_init_penalties(vocabulary.size, options.repeat_last_n, *penalties)
     llama_cpp.llama_sampler_chain_add(chain, sampler)
     return options.repeat_last_n
 
 
-def _add_dry(chain: llama_cpp.llama_sampler_p, model: Model, options: SamplingOptions) -> int:
+def _add_dry(chain: llama_cpp.llama_sampler_p, vocabulary: Vocabulary, options: SamplingOptions) -> int:
     """Add DRY if it is on; return how many tokens back it looks."""
     if not options.dry_multiplier or not options.dry_penalty_last_n:
         return 0
     sampler = llama_cpp.llama_sampler_init_dry(
-        model.vocab,
+        vocabulary.handle,
         options.dry_multiplier,
         options.dry_base,
         options.dry_allowed_length,

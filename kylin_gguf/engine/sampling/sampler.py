@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from kylin_gguf.engine.context import Logits
-from kylin_gguf.engine.model import Model
 from kylin_gguf.engine.sampling.draw import Draw
 from kylin_gguf.engine.sampling.grammar import Grammar
 from kylin_gguf.engine.sampling.greedy import Greedy
+from kylin_gguf.engine.vocabulary import Vocabulary
 from kylin_gguf.records import SamplingOptions
 
 
@@ -23,7 +23,7 @@ class HasLogits(Protocol):
 class Sampler:
     """The sampling state of one request. ``close`` frees it."""
 
-    def __init__(self, model: Model, options: SamplingOptions, prompt: Sequence[int]) -> None:
+    def __init__(self, vocabulary: Vocabulary, options: SamplingOptions, prompt: Sequence[int]) -> None:
         """Build the samplers.
 
         The penalties see the prompt's last tokens as they do in llama.cpp's server
@@ -33,9 +33,9 @@ class Sampler:
         Raises:
             InvalidGrammar: the grammar or the JSON schema of ``options`` is refused.
         """
-        self._grammar = Grammar.of(model, options)
+        self._grammar = Grammar.of(vocabulary, options)
         # Greedy is exact: no penalty moves the likeliest token.
-        self._choice = Greedy() if options.temperature == 0.0 else Draw(model, options, prompt)
+        self._choice = Greedy() if options.temperature == 0.0 else Draw(vocabulary, options, prompt)
 
     def close(self) -> None:
         """Free the samplers (llama_sampler_free)."""

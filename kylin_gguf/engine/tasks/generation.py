@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from kylin_gguf import frames
 from kylin_gguf.chat_template import END_OF_TURN
 from kylin_gguf.engine.context import Context
-from kylin_gguf.engine.model import Model
 from kylin_gguf.engine.prefix_cache import Slot
 from kylin_gguf.engine.reasoning import Parts, ReasoningSplitter, is_tag, tags_of
 from kylin_gguf.engine.sampling import Sampler
@@ -17,13 +16,14 @@ from kylin_gguf.engine.stream import ClientStream
 from kylin_gguf.engine.tasks.stopwatch import Stopwatch
 from kylin_gguf.engine.tasks.task import Priority
 from kylin_gguf.engine.text import TextAssembler
+from kylin_gguf.engine.vocabulary import Vocabulary
 from kylin_gguf.errors import KylinError
 from kylin_gguf.frames import EndReason
 from kylin_gguf.records import SamplingOptions, Usage
 
-FRAME_INTERVAL_S = 0.03
+FRAME_INTERVAL_S = 0.05
 """Text is sent no more often than this. Waking a reader for each token of a fast model takes a core from the
-decode threads, and nobody reads thirty frames a second apart from each other."""
+decode threads, and nobody reads twenty frames a second apart from each other."""
 
 _TAG_TOKENS = 16
 """Tokens at the end of a prompt that a tag and the white space behind it can take."""
@@ -36,21 +36,23 @@ class Generation:
         self,
         request_id: int,
         *,
-        model: Model,
+        vocabulary: Vocabulary,
+        template: str,
         prompt: list[int],
         options: SamplingOptions,
         stream: ClientStream,
         report: Callable[[EndReason, str, Usage, KylinError | None], None],
     ) -> None:
+        """``template`` is the source of the chat template that wrote ``prompt``, empty for the default."""
         self.id, self.tokens, self.stream = request_id, list(prompt), stream
         self.priority = Priority.INTERACTIVE
         self.lanes = 0
         self.standing = False
         self.cancelled = False
-        self._model, self._options, self._report = model, options, report
-        self._sampler = Sampler(model, options, prompt)
-        self._logprobs = LogProbs(model, options.logprobs) if options.logprobs >= 0 else None
-        self._text = _assembler(model, prompt, options)
+        self._vocabulary, self._options, self._report = vocabulary, options, report
+        self._sampler = Sampler(vocabulary, options, prompt)
+        self._logprobs = LogProbs(vocabulary, options.logprobs) if options.logprobs >= 0 else None
+        self._text = _assembler(vocabulary, template, prompt, options)
         self._unsent_reasoning = self._unsent = ""
         self._sent = 0.0
         self._prompt_tokens = len(prompt)
@@ -82,12 +84,12 @@ class Generation:
         token = self._sampler.sample(context, index)
         self._stopwatch.token()
         self._drawn += 1
-        if self._model.is_end(token):
+        if self._vocabulary.is_end(token):
             self.finish("stop")
             return True
         if self._logprobs:
             self._logprobs.add(context.logits(index), token)
-        self._show(self._text.push(_text_bytes(self._model, token)))
+        self._show(self._text.push(_text_bytes(self._vocabulary, token)))
         if self._text.stopped:
             self.finish("stop")
         elif self._drawn >= self._options.max_tokens or len(slot.tokens) + 1 >= context.length:
@@ -129,27 +131,28 @@ class Generation:
         self._report(reason, self._text.text, usage, failure)
 
 
-def _assembler(model: Model, prompt: list[int], options: SamplingOptions) -> TextAssembler:
+def _assembler(
+    vocabulary: Vocabulary, template: str, prompt: list[int], options: SamplingOptions
+) -> TextAssembler:
     """Return what turns the tokens into text.
 
     With a grammar the whole text is the answer: it matches from the first token. A model without a template
     talks ChatML, whose end of turn may be plain text to it.
     """
-    template = model.chat_template()
     stops = options.stop if template else (*options.stop, END_OF_TURN)
     if options.grammar or options.json_schema:
         return TextAssembler(stops)
     tags = tags_of(template)
-    end = b"".join(model.piece(token, special=True) for token in prompt[-_TAG_TOKENS:])
+    end = b"".join(vocabulary.piece(token, special=True) for token in prompt[-_TAG_TOKENS:])
     # Some templates open the block themselves, as DeepSeek R1's.
     thinking = end.rstrip().endswith(tags.opening.encode())
     return TextAssembler(stops, ReasoningSplitter(tags, thinking=thinking))
 
 
-def _text_bytes(model: Model, token: int) -> bytes:
+def _text_bytes(vocabulary: Vocabulary, token: int) -> bytes:
     """Return the bytes of ``token``; a control token has none, unless it begins or ends reasoning."""
-    piece = model.piece(token)
+    piece = vocabulary.piece(token)
     if piece:
         return piece
-    control = model.piece(token, special=True)
+    control = vocabulary.piece(token, special=True)
     return control if is_tag(control) else b""

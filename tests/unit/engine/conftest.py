@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-from pathlib import Path
 
 import gguf
 import pytest
@@ -15,7 +14,7 @@ native.load(config.load())
 
 import llama_cpp  # noqa: E402
 
-from kylin_gguf.engine.model import Model  # noqa: E402
+from kylin_gguf.engine import vocabulary as engine_vocabulary  # noqa: E402
 
 END = "<|end|>"
 
@@ -56,23 +55,12 @@ def _pieces() -> list[str]:
     return ["".join(characters[byte] for byte in text) for text in texts]
 
 
-class Vocabulary(Model):
-    """A model without weights."""
-
-    def __init__(self, path: Path) -> None:
-        params = llama_cpp.llama_model_default_params()
-        params.vocab_only = True
-        self.path = path
-        self.handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
-        assert self.handle
-        self.vocab = llama_cpp.llama_model_get_vocab(self.handle)
-        self.vocab_size = llama_cpp.llama_vocab_n_tokens(self.vocab)
-        self._piece_buffer = llama_cpp.ctypes.create_string_buffer(512)
+class Vocabulary(engine_vocabulary.Vocabulary):
+    """One that tests can ask for tokens by text."""
 
     def token(self, text: str) -> int:
         """Return the token that is ``text``."""
-        found = [token for token in range(self.vocab_size) if self.piece(token) == text.encode()]
-        return found[0]
+        return next(token for token in range(self.size) if self.piece(token) == text.encode())
 
 
 @pytest.fixture(scope="session")
@@ -93,4 +81,8 @@ def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Vocabulary:
     writer.write_kv_data_to_file()
     writer.close()
     native.capture_log(lambda *_: None)
-    return Vocabulary(path)
+    params = llama_cpp.llama_model_default_params()
+    params.vocab_only = True
+    model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+    assert model
+    return Vocabulary(llama_cpp.llama_model_get_vocab(model))

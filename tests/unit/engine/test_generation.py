@@ -38,8 +38,8 @@ class Says:
     length = 4096
 
     def __init__(self, vocabulary: Vocabulary, text: str) -> None:
-        self._size = vocabulary.vocab_size
-        self._tokens = [*text.encode(), vocabulary.vocab_size - 1]
+        self._size = vocabulary.size
+        self._tokens = [*text.encode(), vocabulary.size - 1]
 
     def logits(self, index: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
         row = np.zeros(self._size, np.float32)
@@ -57,7 +57,8 @@ def generated(
     stream, reports, context = Transcript(), [], Says(vocabulary, text)
     task = Generation(
         1,
-        model=vocabulary,
+        vocabulary=vocabulary,
+        template="",
         prompt=list(prompt.encode()),
         options=SamplingOptions.from_options({"temperature": 0.0, **options}),
         stream=stream,  # type: ignore[arg-type]
@@ -101,7 +102,7 @@ def test_logprobs_are_those_of_the_raw_logits(vocabulary: Vocabulary, top: int) 
     tokens = [token for frame in frames for token in frame["tokens"]]
     assert [token["text"] for token in tokens[-2:]] == ["a", "b"]
     assert len(tokens) == 5, "three bytes of a character, two letters, and not the end"
-    expected = 12.0 - math.log(math.exp(12.0) + vocabulary.vocab_size - 1)
+    expected = 12.0 - math.log(math.exp(12.0) + vocabulary.size - 1)
     for token in tokens:
         assert token["logprob"] == pytest.approx(expected, abs=1e-4)
         assert len(token["top"]) == top

@@ -26,7 +26,7 @@ def matches(vocabulary: Vocabulary, schema: Any, text: str) -> bool:
             if not grammar.allows(byte):
                 return False
             grammar.accept(byte)
-        return grammar.allows(vocabulary.vocab_size - 1)
+        return grammar.allows(vocabulary.size - 1)
     finally:
         grammar.close()
 
@@ -147,13 +147,13 @@ def test_what_is_no_schema_is_refused(text: str) -> None:
 
 
 def test_random_draws_under_a_schema_are_json(vocabulary: Vocabulary) -> None:
-    ends, quotes = vocabulary.vocab_size - 1, [vocabulary.token(text) for text in ('"', "}", "]")]
+    ends, quotes = vocabulary.size - 1, [vocabulary.token(text) for text in ('"', "}", "]")]
     for seed in range(8):
         generator = np.random.default_rng(seed)
         sampler = Sampler(vocabulary, SamplingOptions(json_schema="{}", seed=seed), [])
         text = b""
         for _ in range(400):
-            row = (generator.standard_normal(vocabulary.vocab_size) * 2).astype(np.float32)
+            row = (generator.standard_normal(vocabulary.size) * 2).astype(np.float32)
             row[[ends, *quotes]] += 8.0  # or it would never come to an end
             token = sampler.sample(Outputs([row]), 0)
             if vocabulary.is_end(token):

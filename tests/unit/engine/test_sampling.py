@@ -59,9 +59,7 @@ class Outputs:
 
 def rows_of(vocabulary: Vocabulary, seed: int, scale: float) -> list[Logits]:
     generator = np.random.default_rng(seed)
-    return [
-        (generator.standard_normal(vocabulary.vocab_size) * scale).astype(np.float32) for _ in range(LENGTH)
-    ]
+    return [(generator.standard_normal(vocabulary.size) * scale).astype(np.float32) for _ in range(LENGTH)]
 
 
 def drawn(vocabulary: Vocabulary, options: SamplingOptions, rows: list[Logits]) -> list[int]:
@@ -103,14 +101,14 @@ def test_the_chain_draws_what_llama_cpp_draws(vocabulary: Vocabulary, chain: dic
     reference = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
     for sampler in (
         llama_cpp.llama_sampler_init_penalties(
-            vocabulary.vocab_size,
+            vocabulary.size,
             options.repeat_last_n,
             options.repeat_penalty,
             options.frequency_penalty,
             options.presence_penalty,
         ),
         llama_cpp.llama_sampler_init_dry(
-            vocabulary.vocab,
+            vocabulary.handle,
             options.dry_multiplier,
             options.dry_base,
             options.dry_allowed_length,
@@ -155,7 +153,7 @@ def test_highest_are_the_highest(values: list[float], count: int) -> None:
 
 
 def test_greedy_takes_the_likeliest_and_no_penalty_moves_it(vocabulary: Vocabulary) -> None:
-    row = np.zeros(vocabulary.vocab_size, np.float32)
+    row = np.zeros(vocabulary.size, np.float32)
     row[5] = 1.0
     options = SamplingOptions(temperature=0.0, repeat_penalty=10.0, presence_penalty=2.0, dry_multiplier=5.0)
     assert drawn(vocabulary, options, [row] * 3) == [5, 5, 5]
@@ -173,7 +171,7 @@ def test_greedy_takes_the_likeliest_and_no_penalty_moves_it(vocabulary: Vocabula
 )
 def test_penalties_see_the_prompt(vocabulary: Vocabulary, penalty: dict[str, Any]) -> None:
     """The prompt ends 5 6 7 5 6: 7 is recent and would go on with a repetition; 100 is neither."""
-    row = np.full(vocabulary.vocab_size, -20.0, np.float32)
+    row = np.full(vocabulary.size, -20.0, np.float32)
     row[7], row[100] = 2.0, 1.9
     likeliest = {"top_k": 1, "seed": 1, "repeat_penalty": 1.0}
     assert drawn(vocabulary, SamplingOptions(**likeliest), [row]) == [7]
@@ -196,7 +194,7 @@ def test_a_grammar_that_no_token_continues_is_an_error(vocabulary: Vocabulary) -
         assert vocabulary.piece(sampler.sample(Outputs(rows), 0)) == b"\xf0"
         sampler.close()
     barred = SamplingOptions(grammar='root ::= ""', temperature=1.0)
-    row = np.zeros(vocabulary.vocab_size, np.float32)
+    row = np.zeros(vocabulary.size, np.float32)
     assert vocabulary.is_end(drawn(vocabulary, barred, [row])[0])
 
 
@@ -207,6 +205,6 @@ def test_a_grammar_lets_through_what_it_describes(vocabulary: Vocabulary) -> Non
         for text in ("{", "true", "}"):
             assert grammar.allows(vocabulary.token(text))
             grammar.accept(vocabulary.token(text))
-        assert grammar.allows(vocabulary.vocab_size - 1) and not grammar.allows(vocabulary.token("}"))
+        assert grammar.allows(vocabulary.size - 1) and not grammar.allows(vocabulary.token("}"))
     finally:
         grammar.close()
