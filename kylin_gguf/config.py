@@ -31,7 +31,11 @@ _INTEGERS = {
     "sequences": (1, 64),
     "prefix_cache_mb": (0, 1 << 20),
 }
-_CHOICES = {"load_mode": ("auto", "instant", "throughput"), "kv_type": ("f16", "q8_0")}
+_CHOICES = {
+    "load_mode": ("auto", "instant", "throughput"),
+    "kv_type": ("f16", "q8_0"),
+    "speculation": ("auto", "off"),
+}
 _SECONDS = ("idle_unload_s", "idle_exit_s")
 
 

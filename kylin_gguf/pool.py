@@ -11,7 +11,7 @@ from typing import Any
 
 from kylin_gguf import gguf_info
 from kylin_gguf.engine.backoff import Backoff
-from kylin_gguf.engine.process import EngineProcess
+from kylin_gguf.engine.process import EngineProcess, Listeners
 from kylin_gguf.errors import InvalidValue, UnknownOption, WorkerDied, WorkerHung
 from kylin_gguf.offload import machine
 from kylin_gguf.offload.plan import Request, needed_memory, plan
@@ -103,8 +103,9 @@ class EnginePool:
         def report(fraction: float) -> None:
             progress(Progress("loading", int(fraction * 100), 100, "%"))
 
+        listeners = Listeners(report, self._changed, self._exited)
         try:
-            engine = await EngineProcess.start(model, placement, self._settings, report, self._exited)
+            engine = await EngineProcess.start(model, placement, self._settings, listeners)
         except (WorkerDied, WorkerHung) as error:
             backoff.failed(error, time.monotonic())
             self._backoffs[model.path] = backoff
@@ -132,6 +133,9 @@ class EnginePool:
             if engine and condition(engine):
                 log.info("unloading %s: %s", engine.model.name, why)
                 await engine.stop()
+
+    def _changed(self) -> None:
+        self.on_change()
 
     def _exited(self, engine: EngineProcess) -> None:
         if self._engines.get(engine.model.path) is engine:
@@ -174,4 +178,5 @@ def _described(engine: EngineProcess) -> LoadedModel:
         memory_private=memory.private,
         memory_mapped=memory.mapped,
         placement=engine.placement,
+        speculation=engine.speculation,
     )

@@ -158,4 +158,5 @@ def _described(model: LoadedModel) -> dict[str, Any]:
         "memory_private": model.memory_private,
         "memory_mapped": model.memory_mapped,
         "placement": model.placement.to_json(),
+        "speculation": model.speculation.to_json(),
     }

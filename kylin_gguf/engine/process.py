@@ -9,17 +9,17 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 
 import numpy as np
 
 from kylin_gguf.engine.async_channel import AsyncChannel
 from kylin_gguf.engine.channel import Payload
 from kylin_gguf.engine.child import Child
-from kylin_gguf.engine.generation import Generation, Outcome
+from kylin_gguf.engine.generation import Generation
 from kylin_gguf.engine.heartbeat import Heartbeat
 from kylin_gguf.engine.memory import ProcessMemory
-from kylin_gguf.errors import Cancelled, KylinError, WorkerDied, WorkerHung, from_wire
+from kylin_gguf.engine.pending import PendingRequests
+from kylin_gguf.errors import WorkerDied, WorkerHung, from_wire
 from kylin_gguf.records import (
     InstalledModel,
     Message,
@@ -29,7 +29,7 @@ from kylin_gguf.records import (
     ScoreRequest,
     Scores,
     Settings,
-    Usage,
+    Speculation,
 )
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,18 @@ _SAVE_SECONDS = 30.0
 """How long it may then take to exit: it may write some hundred megabytes of prefixes to a slow disk first."""
 
 
+@dataclass(frozen=True)
+class Listeners:
+    """Who is told of a worker's life."""
+
+    progress: Callable[[float], None]
+    """Gets the share loaded, 0 to 1."""
+    changed: Callable[[], None]
+    """Called when something that ``LoadedModel`` tells has become known."""
+    ended: Callable[[EngineProcess], None]
+    """Called once when a loaded worker has ended, expectedly or not."""
+
+
 @dataclass
 class EngineProcess:
     """One worker with one loaded model. Make with ``start``."""
@@ -48,13 +60,11 @@ class EngineProcess:
     model: InstalledModel
     placement: Placement
     load_s: float
-    on_exit: Callable[[EngineProcess], None]
+    listeners: Listeners
     _child: Child
     _channel: AsyncChannel
-    _streams: dict[int, Generation] = field(default_factory=dict)
-    _answers: dict[int, asyncio.Future[Payload]] = field(default_factory=dict)
-    """Of requests that are answered in one message."""
-    _ids: count[int] = field(default_factory=lambda: count(1))
+    speculation: Speculation = field(default_factory=Speculation, init=False)
+    _pending: PendingRequests = field(default_factory=PendingRequests, init=False)
     _incoming: AsyncIterator[Payload] = field(init=False)
     _reading: asyncio.Task[None] | None = field(default=None, init=False)
     _heartbeat: Heartbeat = field(init=False)
@@ -76,12 +86,9 @@ class EngineProcess:
         model: InstalledModel,
         placement: Placement,
         settings: Settings,
-        progress: Callable[[float], None],
-        on_exit: Callable[[EngineProcess], None],
+        listeners: Listeners,
     ) -> EngineProcess:
-        """Start a worker and load ``model`` in it; ``progress`` gets the share loaded, 0 to 1.
-
-        ``on_exit`` is called once when the worker has ended, expectedly or not.
+        """Start a worker and load ``model`` in it.
 
         Raises:
             LoadFailed, UnsupportedModel, NativeError: as the worker reports them.
@@ -90,9 +97,9 @@ class EngineProcess:
         ours, theirs = socket.socketpair()
         with theirs:
             child = await Child.start(model.name, theirs, settings.native_dirs)
-        engine = cls(model, placement, 0.0, on_exit, child, AsyncChannel(ours))
+        engine = cls(model, placement, 0.0, listeners, child, AsyncChannel(ours))
         try:
-            await engine._load(settings, progress)
+            await engine._load(settings)
         except BaseException:
             await engine.stop()
             raise
@@ -108,7 +115,7 @@ class EngineProcess:
     @property
     def busy(self) -> bool:
         """Whether a request runs."""
-        return bool(self._streams or self._answers)
+        return len(self._pending) > 0
 
     def memory(self) -> ProcessMemory:
         """Return what the worker has in memory now; zeros once it is gone."""
@@ -132,8 +139,7 @@ class EngineProcess:
             WorkerDied: the worker has ended; the generation is untouched.
         """
         self._check_alive()
-        request_id = next(self._ids)
-        self._streams[request_id] = generation
+        request_id = self._pending.stream(generation)
         payload = {
             "op": "generate",
             "id": request_id,
@@ -144,7 +150,9 @@ class EngineProcess:
             "dropped": dropped,
         }
         # The stream may have ended while the message waited: then there is nobody to tell.
-        self._channel.post(payload, lambda: generation.fileno() if request_id in self._streams else None)
+        self._channel.post(
+            payload, lambda: generation.fileno() if self._pending.streams(request_id) else None
+        )
         generation.handed_over(lambda: self._cancel(request_id))
 
     def _check_alive(self) -> None:
@@ -184,9 +192,7 @@ class EngineProcess:
     async def _ask(self, payload: Payload) -> Payload:
         """Send a request that is answered in one message, and return that."""
         self._check_alive()
-        request_id = next(self._ids)
-        future: asyncio.Future[Payload] = asyncio.get_running_loop().create_future()
-        self._answers[request_id] = future
+        request_id, future = self._pending.question()
         self._channel.post({**payload, "id": request_id})
         try:
             return await future
@@ -219,23 +225,25 @@ class EngineProcess:
 
     # --- the channel --------------------------------------------------------------------------------
 
-    async def _load(self, settings: Settings, progress: Callable[[float], None]) -> None:
+    async def _load(self, settings: Settings) -> None:
         payload = {
             "op": "load",
             "path": str(self.model.path),
             "placement": self.placement.to_json(),
-            "prefix_dir": str(settings.cache_dir / "prefixes"),
+            "cache_dir": str(settings.cache_dir),
             "prefix_bytes": settings.prefix_cache_mb * 1_000_000,
+            "speculate": settings.speculation == "auto",
         }
         self._channel.post(payload)
         async for event in self._incoming:
             self._heartbeat.heard()
             if event["event"] == "progress":
-                progress(event["fraction"])
+                self.listeners.progress(event["fraction"])
             elif event["event"] == "failed":
                 raise from_wire(event["error"])
             elif event["event"] == "ready":
                 self.load_s = event["load_s"]
+                self.speculation = Speculation(**event["speculation"])
                 return
         if self._hung:
             raise self._hung
@@ -263,43 +271,17 @@ class EngineProcess:
             await self._child.bury()
             if not self._stopping:
                 log.error("%s", self._child.death().statement())
-        self._end_requests(self._hung or self._child.death())
+        self._pending.end(None if self._stopping else self._hung or self._child.death())
         self._channel.close()
-        self.on_exit(self)
+        self.listeners.ended(self)
         await self._child.bury()
 
-    def _end_requests(self, error: KylinError) -> None:
-        """End what runs: with ``error``, unless the worker was to end."""
-        for request_id in list(self._streams):
-            if self._stopping:
-                self._streams.pop(request_id).end("cancelled")
-            else:
-                self._streams.pop(request_id).end("error", error)
-        for future in self._answers.values():
-            if not future.done():
-                future.set_exception(Cancelled() if self._stopping else error)
-        self._answers.clear()
-
     def _handle(self, event: Payload) -> None:
-        if event["event"] == "pong":
-            return
-        if event["event"] == "released":
+        if event["event"] == "speculation":
+            self.speculation = Speculation(**event["speculation"])
+            self.listeners.changed()
+        elif event["event"] == "released":
             self._released.set()
-            self._end_requests(Cancelled())
-            return
-        request_id = event["id"]
-        error = from_wire(event["error"]) if event.get("error") else None
-        if request_id in self._answers:
-            future = self._answers.pop(request_id)
-            if future.done():
-                return
-            if event["event"] == "failed":
-                future.set_exception(error or Cancelled())
-            else:
-                future.set_result(event)
-        elif request_id in self._streams:
-            usage = Usage(**event["usage"]) if "usage" in event else None
-            outcome = Outcome(
-                event.get("reason", "error"), event.get("text", ""), usage, error, event.get("dropped", 0)
-            )
-            self._streams.pop(request_id).settle(outcome)
+            self._pending.end(None)
+        elif event["event"] != "pong":
+            self._pending.settle(event)

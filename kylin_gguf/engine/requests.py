@@ -25,12 +25,15 @@ from kylin_gguf.engine.prefix_cache import PrefixCache
 from kylin_gguf.engine.prefix_store import PrefixStore, fingerprint
 from kylin_gguf.engine.prompt import encode_prompt
 from kylin_gguf.engine.scheduler import Scheduler
+from kylin_gguf.engine.speculation.speculation import Speculation
+from kylin_gguf.engine.speculation.trial import PROMPTS, Trial
 from kylin_gguf.engine.stream import ClientStream
 from kylin_gguf.engine.tasks.generation import Generation
 from kylin_gguf.engine.tasks.scoring import Scoring
 from kylin_gguf.errors import KylinError, TemplateFailed, UnsupportedModel
 from kylin_gguf.frames import EndReason
 from kylin_gguf.records import Message, Placement, SamplingOptions, Scores, Usage
+from kylin_gguf.records import Speculation as SpeculationState
 
 _PROGRESS_STEP = 0.02
 
@@ -62,18 +65,17 @@ class Requests:
         self._scheduler: Scheduler | None = None
         self._embeddings: EmbeddingQueue | None = None
         """A model has one of the two: it generates or it embeds."""
+        self._speculation: Speculation | None = None
 
-    @property
-    def has_work(self) -> bool:
-        """Whether ``step`` would do something now."""
+    def step(self) -> bool:
+        """Take one decode step; False if there is nothing to do until a message or a client's event comes."""
         queue = self._scheduler or self._embeddings
-        return queue is not None and queue.has_work
-
-    def step(self) -> None:
-        """Take one decode step."""
-        queue = self._scheduler or self._embeddings
-        assert queue is not None, "asked for without work"
-        queue.step()
+        if queue and queue.has_work:
+            if self._speculation:
+                self._speculation.give_way()
+            queue.step()
+            return True
+        return self._speculation is not None and self._speculation.step()
 
     def handle(self, payload: Payload, descriptor: int | None) -> None:
         """Do what one message asks.
@@ -108,7 +110,14 @@ class Requests:
             self._embeddings = EmbeddingQueue(EmbeddingContext(self._model, placement, tail))
         else:
             self._make_scheduler(payload, placement, tail)
-        self._send({"event": "ready", "load_s": time.perf_counter() - began})
+        speculation = self._speculation.state if self._speculation else SpeculationState()
+        self._send(
+            {
+                "event": "ready",
+                "load_s": time.perf_counter() - began,
+                "speculation": speculation.to_json(),
+            }
+        )
         if self._scheduler:
             with contextlib.suppress(TemplateFailed):  # which every request will be told
                 self._compiled_template()  # while nobody waits for it
@@ -124,16 +133,28 @@ class Requests:
             )
         self._template_source = self._model.chat_template()
         self._template: ChatTemplate | None = None
-        cache = PrefixCache(self._context, self._store(payload, placement))
-        self._scheduler = Scheduler(self._context, cache, placement.sequences, self._listen)
-
-    def _store(self, payload: Payload, placement: Placement) -> PrefixStore | None:
-        if not payload["prefix_bytes"]:
-            return None
         # What the numbers in a KV cache depend on; how long it is does not matter.
-        parts = (fingerprint(self._model.path), placement.kv_type, placement.mode, placement.gpu_layers)
-        key = hashlib.blake2b(" ".join(map(str, (*parts, self._build))).encode(), digest_size=16).hexdigest()
-        return PrefixStore(Path(payload["prefix_dir"]), key, payload["prefix_bytes"])
+        key = _key(self._model.path, self._build, placement.kv_type, placement.mode, placement.gpu_layers)
+        cache_dir, room = Path(payload["cache_dir"]), payload["prefix_bytes"]
+        store = PrefixStore(cache_dir / "prefixes", key, room) if room else None
+        cache = PrefixCache(self._context, store)
+        self._scheduler = Scheduler(self._context, cache, placement.sequences, self._listen)
+        if payload["speculate"] and self._context.cuttable:
+            path = cache_dir / "speculation" / f"{_key(key, placement.threads)}.json"
+            self._speculation = self._make_speculation(self._scheduler, cache, path)
+
+    def _make_speculation(self, scheduler: Scheduler, cache: PrefixCache, path: Path) -> Speculation:
+        def begin_trial() -> Trial:
+            prompts = [self._encode([Message("user", text)]) for text in PROMPTS]
+            is_end = self._model.vocabulary.is_end
+            return Trial(
+                self._context, cache, prompts, is_end, lambda: not self._listen() or scheduler.has_work
+            )
+
+        def report(found: SpeculationState) -> None:
+            self._send({"event": "speculation", "id": 0, "speculation": found.to_json()})
+
+        return Speculation(path, begin_trial, report)
 
     def _report_progress(self) -> Callable[[float], None]:
         sent = 0.0
@@ -180,6 +201,7 @@ class Requests:
             template=self._template_source,
             prompt=fitted.tokens,
             options=options,
+            speculator=self._speculation.speculator() if self._speculation else None,
             stream=stream,
             report=report,
         )
@@ -240,3 +262,9 @@ class Requests:
             bos, eos = (self._model.vocabulary.special_text(kind) for kind in ("bos", "eos"))
             self._template = ChatTemplate(self._model.path.name, self._template_source, bos, eos)
         return self._template
+
+
+def _key(*parts: object) -> str:
+    """Return a name for files that depend on ``parts``; a path stands for the file's content."""
+    known = [fingerprint(part) if isinstance(part, Path) else str(part) for part in parts]
+    return hashlib.blake2b(" ".join(known).encode(), digest_size=16).hexdigest()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from kylin_gguf.engine.context import Context
-from kylin_gguf.engine.pace import Pace
-from kylin_gguf.engine.prefix_cache import PrefixCache, Slot
+from kylin_gguf.engine.prefix_cache import PrefixCache
 from kylin_gguf.engine.radix_tree import common_prefix
+from kylin_gguf.engine.step import Running, Share, Step
 from kylin_gguf.engine.tasks.task import Priority, Task
 from kylin_gguf.engine.waiting import WaitingLine, cells
 from kylin_gguf.errors import ContextFull, KylinError
@@ -17,28 +15,6 @@ from kylin_gguf.frames import EndReason
 
 WORTH_WAITING = 32
 """Prompt tokens that another request is about to compute and that are worth waiting for."""
-
-SMALLEST_SHARE = 16
-"""Prompt tokens below which dividing a step among prompts gains nobody anything."""
-
-
-@dataclass(eq=False)
-class Running:
-    """A task and the slot it has."""
-
-    task: Task
-    slot: Slot
-    prefilled: bool = False
-
-    @property
-    def pending(self) -> int:
-        """How many of the task's tokens have not gone through the model."""
-        return len(self.task.tokens) - len(self.slot.tokens)
-
-    @property
-    def interactive(self) -> bool:
-        """Whether somebody waits for it."""
-        return self.task.priority == Priority.INTERACTIVE
 
 
 class Scheduler:
@@ -54,12 +30,9 @@ class Scheduler:
         """
         self._context, self._cache, self._listen = context, cache, listen
         self._sequences = sequences
-        self._batch = context.new_batch()
-        self._pace = Pace()
+        self._step = Step(context)
         self._waiting = WaitingLine()
         self._running: list[Running] = []
-        self._planned: list[tuple[Running, int]] = []
-        self._streams = 0
         self._crowded = False
         """Whether cells ran out since a request last ended: the count of ``_fits`` was too hopeful then."""
 
@@ -89,18 +62,17 @@ class Scheduler:
         """Run one decode over whatever is ready, and hand out the results."""
         self._reap()
         self._admit()
-        outputs = self._fill_batch()
-        if not self._batch.size or not self._decode():
+        # Wrong guesses are cut off again, and take cells until then.
+        guess = self._context.cuttable and not self._crowded
+        if not self._step.fill(self._running, guess=guess) or not self._decode():
             return
-        for run, count in self._planned:
-            done = len(run.slot.tokens)
-            run.slot.tokens += run.task.tokens[done : done + count]
-        for run, index in outputs:
-            self._hand_over(run, index)
+        finished = [share for share in self._step.shares if share.output is not None]
+        for share in finished:
+            self._hand_over(share)
         # Decodes of a task's own overwrite the logits: only after everyone has used them.
-        for run, _ in outputs:
-            if run in self._running and not run.pending:
-                self._settle(run)
+        for share in finished:
+            if share.run in self._running and not share.run.pending:
+                self._settle(share.run)
 
     def close(self) -> None:
         """Keep on disk what was computed; requests that still run are not told."""
@@ -177,74 +149,35 @@ class Scheduler:
         task.started(cached)
         self._running.append(Running(task, slot))
 
-    # --- what a step computes -----------------------------------------------------------------------
-
-    def _fill_batch(self) -> list[tuple[Running, int]]:
-        """Put next tokens, then prompt chunks, into the batch; return who awaits which output."""
-        self._batch.clear()
-        self._planned = []
-        outputs, prompts = [], []
-        for run in self._running:
-            if run.task.paused:
-                continue
-            if run.pending == 1:
-                outputs.append((run, self._plan(run, 1)))
-            else:
-                prompts.append(run)
-        self._streams = len(outputs)
-        if prompts:
-            outputs += self._fill_prompts(prompts, paced=any(run.interactive for run, _ in outputs))
-        return outputs
-
-    def _fill_prompts(self, prompts: list[Running], *, paced: bool) -> list[tuple[Running, int]]:
-        budget = self._pace.chunk(self._batch.room) if paced else self._batch.room
-        waited_for = [run for run in prompts if run.interactive]
-        outputs = []
-        for run, count in _divide(budget, waited_for or prompts):
-            index = self._plan(run, count)
-            if count == run.pending:
-                outputs.append((run, index))
-        return outputs
-
-    def _plan(self, run: Running, count: int) -> int:
-        """Add the next ``count`` tokens of ``run``; return the index of the last."""
-        start = len(run.slot.tokens)
-        last = start + count - 1
-        if count > 1:
-            self._batch.extend(run.task.tokens[start:last], start, run.slot.sequence)
-        self._planned.append((run, count))
-        logits = count == run.pending
-        return self._batch.add(run.task.tokens[last], last, (run.slot.sequence,), logits=logits)
+    # --- the decode ---------------------------------------------------------------------------------
 
     def _decode(self) -> bool:
         """Decode the batch, making room if the KV cache is full; False if the step must be planned anew."""
         interrupted = self._interrupted if self._context.cuttable else None
         while True:
-            began = time.perf_counter()
             try:
-                if not self._context.decode(self._batch, interrupted):
-                    return False
-                prompt_tokens = self._batch.size - self._streams
-                self._pace.observe(self._streams, prompt_tokens, time.perf_counter() - began)
-                return True
+                return self._step.run(interrupted)
             except ContextFull:
                 if self._cache.evict(cells=True):
                     continue
-                self._give_way()
+                if self._step.guessing:
+                    self._crowded = True
+                else:
+                    self._give_way()
                 return False
             except KylinError as error:
-                for run, _ in self._planned:
-                    self._end(run, "error", error, forget=True)
+                for share in self._step.shares:
+                    self._end(share.run, "error", error, forget=True)
                 return False
 
     def _interrupted(self) -> bool:
         """Take in what has arrived meanwhile; return whether the batch has lost its purpose."""
         if not self._listen():
             return True
-        if any(run.task.cancelled for run, _ in self._planned):
+        if any(share.run.task.cancelled for share in self._step.shares):
             return True
         urgent = any(task.priority == Priority.INTERACTIVE for task in self._waiting)
-        return urgent and not any(run.interactive for run, _ in self._planned)
+        return urgent and not any(share.run.interactive for share in self._step.shares)
 
     def _give_way(self) -> None:
         """Free cells when every one belongs to a running request: whoever matters least waits, and goes on
@@ -260,17 +193,35 @@ class Scheduler:
 
     # --- what comes of it ---------------------------------------------------------------------------
 
-    def _hand_over(self, run: Running, index: int) -> None:
+    def _hand_over(self, share: Share) -> None:
+        run = share.run
         if not run.prefilled:
             run.prefilled = True
             self._cache.computed(run.slot)
         try:
-            done = run.task.logits_ready(self._context, run.slot, index)
+            done = self._draw(share)
         except KylinError as error:
             self._end(run, "error", error)
             return
         if done:
             self._leave(run)
+
+    def _draw(self, share: Share) -> bool:
+        """Let the task draw its next token, and one more behind each guess that was right; return whether it
+        is done. No guess changes a draw: it only has the logits ready that follow what was drawn."""
+        run = share.run
+        assert share.output is not None, "there is nothing to draw from"
+        try:
+            for index, guess in enumerate((*share.guesses, None), share.output):
+                if run.task.logits_ready(self._context, run.slot, index):
+                    return True
+                if run.task.tokens[-1] != guess:
+                    break
+                run.slot.tokens.append(guess)
+            return False
+        finally:
+            if share.guesses:
+                self._context.truncate(run.slot.sequence, len(run.slot.tokens))
 
     def _settle(self, run: Running) -> None:
         try:
@@ -306,16 +257,3 @@ class Scheduler:
 
 def _ready(task: Task) -> bool:
     return task.cancelled or not task.paused
-
-
-def _divide(budget: int, runs: list[Running]) -> list[tuple[Running, int]]:
-    """Share ``budget`` prompt tokens evenly, so that a short prompt need not wait for a long one."""
-    shares = []
-    runs = sorted(runs, key=lambda run: run.pending)
-    for index, run in enumerate(runs):
-        even = max(budget // (len(runs) - index), SMALLEST_SHARE)
-        count = min(run.pending, even, budget)
-        if count:
-            shares.append((run, count))
-            budget -= count
-    return shares

@@ -40,9 +40,7 @@ class Worker:
         while self._serving:
             self._take_in(0 if working else None)
             self._sweep()
-            working = self._serving and self._requests.has_work
-            if working:
-                self._requests.step()
+            working = self._serving and self._requests.step()
         self._release_streams()
         self._requests.close()
 

@@ -5,7 +5,15 @@ Sizes are bytes, durations seconds, rates tokens per second unless a name says o
 
 from kylin_gguf.records.conversation import OVERFLOWS, ROLES, Message, Overflow, Role
 from kylin_gguf.records.machine import Device, DeviceKind, FailedPlugin
-from kylin_gguf.records.models import InstalledModel, KvType, LoadedModel, LoadMode, Placement
+from kylin_gguf.records.models import (
+    InstalledModel,
+    KvType,
+    LoadedModel,
+    LoadMode,
+    Placement,
+    Speculation,
+    SpeculationWay,
+)
 from kylin_gguf.records.progress import Progress, ProgressCallback, no_progress
 from kylin_gguf.records.requests import ScoreRequest, Scores, Usage
 from kylin_gguf.records.sampling import SamplingOptions
@@ -31,6 +39,8 @@ __all__ = [
     "ScoreRequest",
     "Scores",
     "Settings",
+    "Speculation",
+    "SpeculationWay",
     "Usage",
     "no_progress",
 ]

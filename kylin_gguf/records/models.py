@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 KvType = Literal["f16", "q8_0"]
+SpeculationWay = Literal["measuring", "lookup", "off"]
 """How keys and values are stored: q8_0 takes half the memory for a divergence hardly measurable."""
 
 LoadMode = Literal["instant", "throughput"]
@@ -56,6 +57,21 @@ class InstalledModel:
 
 
 @dataclass(frozen=True)
+class Speculation:
+    """Whether a loaded model's tokens are guessed from the text before them and checked several at a time.
+
+    ``gain`` is how many times faster the answers of a trial came with guesses; None until that is known.
+    """
+
+    way: SpeculationWay = "off"
+    gain: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object; what is not known is left out."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
 class LoadedModel:
     """A model that a worker process holds right now.
 
@@ -71,3 +87,4 @@ class LoadedModel:
     memory_private: int
     memory_mapped: int
     placement: Placement
+    speculation: Speculation

@@ -27,6 +27,10 @@ class Usage:
     """From its first token to its end."""
     longest_gap_s: float
     """The longest time between two tokens drawn, waiting for a slow reader included."""
+    guessed_tokens: int = 0
+    """Tokens that were decoded because they might come (``engine.speculation``)."""
+    accepted_tokens: int = 0
+    """How many of these came."""
     energy_j: float | None = None
     """What the processor packages took from the place in the KV cache to the end, everything else that ran on
     them included; None where their meters cannot be read."""

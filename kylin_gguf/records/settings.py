@@ -35,6 +35,8 @@ class Settings:
     sequences: int = 8
     load_mode: LoadMode | Literal["auto"] = "auto"
     kv_type: KvType = "f16"
+    speculation: Literal["auto", "off"] = "auto"
+    """auto: tokens are guessed where a trial has shown that answers come faster so."""
     prefix_cache_mb: int = 512
     """Megabytes of prefixes kept on disk for the next start; 0: none."""
     idle_unload_s: float = 300.0

@@ -22,6 +22,8 @@ from kylin_gguf.store import Store
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # What the user's own service has computed is no business of the tests, and theirs not its.
 os.environ.setdefault("KYLIN_GGUF_PREFIX_CACHE_MB", "0")
+# Its trial takes the idle moments of the first seconds. The tests of speculation turn it on.
+os.environ.setdefault("KYLIN_GGUF_SPECULATION", "off")
 
 MODEL = "smollm2-135m-instruct"
 ENDLESS = {

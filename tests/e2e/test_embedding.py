@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 
 from kylin_gguf import catalogue
-from kylin_gguf.engine.process import EngineProcess
+from kylin_gguf.engine.process import EngineProcess, Listeners
 from kylin_gguf.errors import InvalidValue, TextTooLong, UnsupportedModel
 from kylin_gguf.pool import EnginePool
 from kylin_gguf.records import InstalledModel, Settings
@@ -129,17 +129,14 @@ async def test_in_parts_or_whole_gives_the_same(settings: Settings, tmp_path: Pa
     tiny_embedder.decoder(tmp_path / "decoder.gguf")
     model, text = installed(tmp_path / "decoder.gguf"), "the cat sleeps under the table"
     found = []
+    listeners = Listeners(lambda _: None, lambda: None, lambda _: None)
     planned = await EnginePool(settings).plan(model, {})
     for batch_size in (8, 512):
         placement = replace(planned, batch_size=batch_size)
-        engine = await EngineProcess.start(model, placement, settings, _ignore, _ignore)
+        engine = await EngineProcess.start(model, placement, settings, listeners)
         found.append(await vectors(engine, [text]))
         await engine.stop()
     assert np.abs(found[0] - found[1]).max() < 1e-3
-
-
-def _ignore(_: object) -> None:
-    """Ignore news."""
 
 
 async def test_each_kind_of_model_refuses_the_others_work(

@@ -12,6 +12,7 @@ from kylin_gguf.engine.prefix_cache import Slot
 from kylin_gguf.engine.reasoning import Parts, ReasoningSplitter, is_tag, tags_of
 from kylin_gguf.engine.sampling import Sampler
 from kylin_gguf.engine.sampling.logprobs import LogProbs
+from kylin_gguf.engine.speculation.speculator import Speculator
 from kylin_gguf.engine.stream import ClientStream
 from kylin_gguf.engine.tasks.stopwatch import Stopwatch
 from kylin_gguf.engine.tasks.task import Priority
@@ -40,16 +41,19 @@ class Generation:
         template: str,
         prompt: list[int],
         options: SamplingOptions,
+        speculator: Speculator | None,
         stream: ClientStream,
         report: Callable[[EndReason, str, Usage, KylinError | None], None],
     ) -> None:
-        """``template`` is the source of the chat template that wrote ``prompt``, empty for the default."""
+        """``template`` is the source of the chat template that wrote ``prompt``, empty for the default;
+        without ``speculator`` nothing is guessed."""
         self.id, self.tokens, self.stream = request_id, list(prompt), stream
         self.priority = Priority.INTERACTIVE
         self.lanes = 0
         self.standing = False
         self.cancelled = False
         self._vocabulary, self._options, self._report = vocabulary, options, report
+        self._speculator = speculator
         self._sampler = Sampler(vocabulary, options, prompt)
         self._logprobs = LogProbs(vocabulary, options.logprobs) if options.logprobs >= 0 else None
         self._text = _assembler(vocabulary, template, prompt, options)
@@ -83,6 +87,8 @@ class Generation:
         """Draw a token, send its text, and decide whether that was the last."""
         token = self._sampler.sample(context, index)
         self._stopwatch.token()
+        if self._speculator:
+            self._speculator.drawn(token)
         self._drawn += 1
         if self._vocabulary.is_end(token):
             self.finish("stop")
@@ -115,6 +121,10 @@ class Generation:
         if self._unsent or self._unsent_reasoning:
             self._unsent_reasoning, self._unsent, self._sent = "", "", now
 
+    def guess(self, limit: int) -> Sequence[int]:
+        """Return what may follow, no more than may still be drawn behind the next token."""
+        return self._speculator.propose(self.tokens, min(limit, self.room - 1)) if self._speculator else ()
+
     def settle(self, context: Context, slot: Slot, lanes: Sequence[int]) -> bool:
         """Nothing: a generation's tokens travel in the common batch."""
         return False
@@ -122,7 +132,12 @@ class Generation:
     def finish(self, reason: EndReason, failure: KylinError | None = None) -> None:
         """Send what was held back, the usage and the end, and report to the parent."""
         self._show(self._text.finish(), last=True)
-        usage = self._stopwatch.usage(self._prompt_tokens, self._cached)
+        usage = self._stopwatch.usage(
+            self._prompt_tokens,
+            self._cached,
+            guessed_tokens=self._speculator.guessed if self._speculator else 0,
+            accepted_tokens=self._speculator.accepted if self._speculator else 0,
+        )
         self.stream.send(frames.usage(usage))
         if failure:
             self.stream.send(frames.error(failure))

@@ -66,6 +66,10 @@ class Scoring:
         self._prefilled = time.perf_counter()
         return False
 
+    def guess(self, limit: int) -> Sequence[int]:
+        """Nothing: it draws no tokens."""
+        return ()
+
     def settle(self, context: Context, slot: Slot, lanes: Sequence[int]) -> bool:
         """Decode the trie's open paths beside the prompt and report the scores."""
         assert self._root is not None, "the prompt's logits come first"

@@ -41,7 +41,9 @@ class Stopwatch:
         self._last = now
         self._tokens += 1
 
-    def usage(self, prompt_tokens: int, cached_tokens: int) -> Usage:
+    def usage(
+        self, prompt_tokens: int, cached_tokens: int, *, guessed_tokens: int = 0, accepted_tokens: int = 0
+    ) -> Usage:
         """Return what the request has cost until now."""
         now = self._clock()
         started = now if self._started is None else self._started
@@ -62,5 +64,7 @@ class Stopwatch:
             prefill_s=prefill_s,
             decode_s=decode_s,
             longest_gap_s=self._longest_gap,
+            guessed_tokens=guessed_tokens,
+            accepted_tokens=accepted_tokens,
             energy_j=None if joules is None or self._joules is None else joules - self._joules,
         )

@@ -52,6 +52,10 @@ class Task(Protocol):
         """Use the logits of batch output ``index``, which follow the last token; return whether the task is
         done. One that is not done has added a token, or has something to ``settle``."""
 
+    def guess(self, limit: int) -> Sequence[int]:
+        """Return at most ``limit`` tokens that may well follow ``tokens``: they are decoded together with the
+        last token, and ``logits_ready`` is called once more behind each that is drawn."""
+
     def settle(self, context: Context, slot: Slot, lanes: Sequence[int]) -> bool:
         """Do what needs decodes of its own, on empty sequences ``lanes``; return whether the task is done."""
 

@@ -59,6 +59,7 @@ def generated(
         1,
         vocabulary=vocabulary,
         template="",
+        speculator=None,
         prompt=list(prompt.encode()),
         options=SamplingOptions.from_options({"temperature": 0.0, **options}),
         stream=stream,  # type: ignore[arg-type]

@@ -257,6 +257,36 @@ def test_a_failed_decode_ends_its_requests_and_the_next_one_works() -> None:
     assert after.cached == [0] and after.ended == [STOP]
 
 
+def test_right_guesses_save_decodes_and_wrong_ones_cost_none() -> None:
+    context = FakeContext(length=512)
+    subject = scheduler(context, 2)
+    task = Echo(1, [1, 2, 3], length=30, guesses=4)
+    submit(subject, task)
+    run(subject)
+    assert task.ended == [STOP] and task.drawn == list(range(1000, 1030))
+    assert len(context.steps) <= 1 + 30 / 3 + 1, "two of three guesses are right, so most decodes give three"
+    again = Echo(2, [1, 2, 3, *task.drawn], length=1)
+    submit(subject, again)
+    run(subject)
+    assert again.cached == [32], "wrong guesses leave nothing behind"
+
+
+def test_nobody_guesses_in_company_or_when_cells_are_short() -> None:
+    context = FakeContext(length=512)
+    subject = scheduler(context, 2)
+    tasks = [Echo(i, [i], length=9, guesses=4) for i in (1, 2)]
+    submit(subject, *tasks)
+    run(subject)
+    assert max(context.steps) == 2
+    tasks = [Echo(i, [1, 2, 3], length=40, guesses=guesses) for i, guesses in ((1, 0), (2, 5))]
+    for task in tasks:
+        subject = scheduler(FakeContext(length=12), 1)
+        submit(subject, task)
+        run(subject)
+        assert task.ended == [("length", None)]
+    assert tasks[0].drawn == tasks[1].drawn, "the whole context is used, not up to the first guess"
+
+
 def test_what_can_never_run_is_refused_with_the_numbers() -> None:
     subject = scheduler(FakeContext(length=8), 1)
     with pytest.raises(ContextFull) as caught:
@@ -286,6 +316,7 @@ actions = st.lists(
             st.lists(st.integers(0, 2), min_size=1, max_size=24),  # few values: many common beginnings
             st.integers(1, 40),
             st.sampled_from(list(Priority)),
+            st.integers(0, 5),
         ),
         st.tuples(st.just("cancel"), st.integers(0, 12)),
         st.tuples(st.just("pause"), st.integers(0, 12)),
@@ -307,7 +338,7 @@ def test_any_interleaving_gives_each_request_what_it_gets_alone(
     tasks: list[Echo] = []
     for move in moves:
         if move[0] == "submit":
-            tasks.append(Echo(len(tasks), move[1], length=move[2], priority=move[3]))
+            tasks.append(Echo(len(tasks), move[1], length=move[2], priority=move[3], guesses=move[4]))
             submit(subject, tasks[-1])
         elif move[0] == "step":
             for _ in range(move[1]):

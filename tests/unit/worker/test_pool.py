@@ -11,9 +11,10 @@ import pytest
 
 from kylin_gguf import config, pool
 from kylin_gguf.engine.memory import ProcessMemory
+from kylin_gguf.engine.process import Listeners
 from kylin_gguf.errors import KylinError, LoadFailed, RestartDelayed, WorkerDied
 from kylin_gguf.pool import EnginePool
-from kylin_gguf.records import InstalledModel, Placement
+from kylin_gguf.records import InstalledModel, Placement, Speculation
 
 TOY = InstalledModel("toy", Path("/models/toy.gguf"), 1, False)
 
@@ -37,6 +38,8 @@ class FakeEngine:
         self.may_stop = asyncio.Event()
         self.may_stop.set()
 
+    speculation = Speculation()
+
     def memory(self) -> ProcessMemory:
         return ProcessMemory(3, 2, 1)
 
@@ -53,13 +56,13 @@ class Starts:
         self.errors: list[KylinError] = []
 
     async def start(
-        self, model: InstalledModel, _: Placement, __: object, ___: object, on_exit: Callable[[Any], None]
+        self, model: InstalledModel, _: Placement, __: object, listeners: Listeners
     ) -> FakeEngine:
         self.count += 1
         await asyncio.sleep(0)
         if self.errors:
             raise self.errors.pop(0)
-        return FakeEngine(model, on_exit)
+        return FakeEngine(model, listeners.ended)
 
 
 class Clock:

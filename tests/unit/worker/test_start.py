@@ -15,7 +15,7 @@ import pytest
 from kylin_gguf import config
 from kylin_gguf.engine import child, heartbeat
 from kylin_gguf.engine.child import Child
-from kylin_gguf.engine.process import EngineProcess
+from kylin_gguf.engine.process import EngineProcess, Listeners
 from kylin_gguf.errors import WorkerDied, WorkerHung
 from kylin_gguf.records import InstalledModel, Placement
 
@@ -39,9 +39,8 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
 
 
 async def start() -> EngineProcess:
-    return await EngineProcess.start(
-        MODEL, Placement(0, 128, 1), config.load(), lambda _: None, lambda _: None
-    )
+    listeners = Listeners(lambda _: None, lambda: None, lambda _: None)
+    return await EngineProcess.start(MODEL, Placement(0, 128, 1), config.load(), listeners)
 
 
 async def test_a_death_while_loading_is_reported_with_its_last_words(program: Program) -> None:
