@@ -146,14 +146,16 @@ async def running(model: InstalledModel, **settings: object) -> AsyncIterator[Se
     """Start a bus and the service on it; nothing is loaded yet. Ends both, and the worker with them.
 
     ``settings`` are names of ``records.Settings``; ``cache_dir``, where prefixes are kept, is an empty one
-    unless given.
+    unless given. Guesses are off unless asked for: a small model's greedy answers repeat themselves, and how
+    fast they then come says little about a decode.
 
     Raises:
         ConfigError: this version has no such setting, or not this value.
     """
     with tempfile.TemporaryDirectory(prefix="kylin-gguf-bench-") as name:
         scratch = Path(name)
-        flags = {"cache_dir": scratch / "cache", "idle_exit_s": 0, "idle_unload_s": NEVER_S, **settings}
+        flags = {"cache_dir": scratch / "cache", "idle_exit_s": 0, "idle_unload_s": NEVER_S}
+        flags |= {"speculation": "off", **settings}
         flags |= {"runtime_dir": scratch, "state_dir": scratch / "state"}
         config.load(flags)  # an unknown variable of the environment would be passed over in silence
         address, log = f"unix:path={scratch / 'bus'}", scratch / "log"
