@@ -2,36 +2,91 @@
 
 from __future__ import annotations
 
-STRETCH = 2.0
-"""How much longer a step that also computes a prompt may take than one that only continues streams."""
+from collections import deque
+from itertools import pairwise
+from statistics import median
 
-_SMALLEST, _FIRST = 8, 32
-_WEIGHT = 0.25  # of the newest figure in the running means
-_TELLING = 4  # fewer prompt tokens in a step say little about what one costs
+STRETCH = 2.6
+"""How much longer a step that also computes a prompt may take than one that only continues streams. Some room
+is left to three times, which is where readers notice: no step takes quite what the last one took."""
+
+LATE = 0.3
+"""A step that begins so late after the last, in plain steps, goes without a prompt: its streams have waited
+already, perhaps while that very prompt was made into tokens."""
+
+SIZES = (1, 3, 7, 11, 15, 23, 31, 47, 63, 95, 127, 191, 255, 383, 511)
+"""Prompt tokens of a step. With one stream's token the batches are multiples of four rows, which is what
+repacked kernels compute at once: three rows can take them longer than four."""
+
+PLAIN_EVERY = 32
+"""Steps after which one goes without a prompt, to see whether the machine has become slower or faster."""
+
+_FIRST = 3
+_KEPT = 5  # newest times of each kind of step; their median is not moved by one that was disturbed
+_CHANGED = 1.25  # how much slower or faster a plain step has to become for all to be learnt anew
+_STALE = 500  # steps after which a size that took too long is tried again
 
 
 class Pace:
     """Learns what a step costs from the steps themselves: models, machines and their load differ too much."""
 
     def __init__(self) -> None:
-        self._decode_s = 0.0
-        self._token_s = 0.0
+        self._plain: dict[int, deque[float]] = {}
+        """By number of streams: seconds of steps without prompts."""
+        self._streams, self._base = 0, 0.0
+        """What the ratios were measured beside: the number of streams, and seconds of a plain step."""
+        self._ratios: dict[int, deque[float]] = {}
+        """By prompt tokens: how many times longer than a plain step it took."""
+        self._seen: dict[int, int] = {}
+        self._steps = self._plain_at = 0
 
     def observe(self, streams: int, prompt_tokens: int, seconds: float) -> None:
         """Learn from a step that continued ``streams`` and computed ``prompt_tokens``."""
+        self._steps += 1
+        if not streams:
+            return
         if not prompt_tokens:
-            self._decode_s = _mean(self._decode_s, seconds)
-        elif prompt_tokens >= _TELLING and (self._decode_s or not streams):
-            rest = seconds - (self._decode_s if streams else 0.0)
-            self._token_s = _mean(self._token_s, max(rest, 0.0) / prompt_tokens)
+            _note(self._plain, streams, seconds)
+            self._plain_at = self._steps
+        elif streams == self._streams and prompt_tokens in SIZES:
+            _note(self._ratios, prompt_tokens, seconds / self._base)
+            self._seen[prompt_tokens] = self._steps
 
-    def chunk(self, room: int) -> int:
-        """Return how many prompt tokens to take into a step beside streams, at most ``room``."""
-        if not self._decode_s or not self._token_s:
+    def chunk(self, streams: int, room: int, late_s: float = 0.0) -> int:
+        """Return how many prompt tokens to take into a step beside ``streams``, at most ``room``.
+
+        ``late_s`` is what has passed since the last step.
+        """
+        if streams not in self._plain or self._steps - self._plain_at >= PLAIN_EVERY:
+            return 0
+        plain = median(self._plain[streams])
+        if late_s > LATE * plain:
+            return 0
+        if streams != self._streams or not 1 / _CHANGED < plain / self._base < _CHANGED:
+            self._streams, self._base, self._ratios = streams, plain, {}
+        if not self._ratios:
             return min(_FIRST, room)
-        fitting = int((STRETCH - 1.0) * self._decode_s / self._token_s)
-        return min(max(fitting, _SMALLEST), room)
+        stale = [size for size in self._ratios if self._steps - self._seen[size] > _STALE]
+        if stale:
+            del self._ratios[stale[0]]
+            return min(stale[0], room)
+        fitting = [size for size in SIZES if size <= self._largest_known() and self._ratio(size) <= STRETCH]
+        return min(max(fitting, default=SIZES[0]), room)
+
+    def _largest_known(self) -> int:
+        """Return the largest size that was tried, or the one above if that promises to fit."""
+        tried = max(self._ratios)
+        above = dict(pairwise(SIZES)).get(tried, tried)
+        return above if self._ratio(above) <= STRETCH else tried
+
+    def _ratio(self, size: int) -> float:
+        """Return the measured ratio of ``size``; what was not tried costs as the nearest that was, in
+        proportion."""
+        if size in self._ratios:
+            return median(self._ratios[size])
+        nearest = min(self._ratios, key=lambda tried: abs(tried - size))
+        return 1.0 + (median(self._ratios[nearest]) - 1.0) * size / nearest
 
 
-def _mean(so_far: float, newest: float) -> float:
-    return so_far + _WEIGHT * (newest - so_far) if so_far else newest
+def _note(times: dict[int, deque[float]], kind: int, time: float) -> None:
+    times.setdefault(kind, deque(maxlen=_KEPT)).append(time)

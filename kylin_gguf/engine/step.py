@@ -54,6 +54,7 @@ class Step:
         self._context = context
         self._batch = context.new_batch()
         self._pace = Pace()
+        self._ended = 0.0
         self.shares: list[Share] = []
 
     @property
@@ -85,7 +86,9 @@ class Step:
 
     def _take_prompts(self, prompts: list[Running]) -> None:
         paced = any(share.run.interactive for share in self.shares)
-        budget = self._pace.chunk(self._batch.room) if paced else self._batch.room
+        budget = room = self._batch.room
+        if paced:
+            budget = self._pace.chunk(len(self.shares), room, time.perf_counter() - self._ended)
         waited_for = [run for run in prompts if run.interactive]
         self.shares += [self._share(run, count) for run, count in _divide(budget, waited_for or prompts)]
 
@@ -119,7 +122,8 @@ class Step:
         began = time.perf_counter()
         if not self._context.decode(self._batch, interrupted):
             return False
-        seconds = time.perf_counter() - began
+        self._ended = time.perf_counter()
+        seconds = self._ended - began
         streams = sum(share.count == 1 for share in self.shares)
         if not self.guessing:
             self._pace.observe(streams, self._batch.size - streams, seconds)

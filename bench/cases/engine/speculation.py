@@ -68,7 +68,7 @@ async def _prepare(wanted: Wanted) -> AsyncIterator[Prepared]:
 
 CASE = Case(
     name="engine/speculation",
-    measures="code that is changed in one place, and a story; our service as it decides, and with guesses off",
+    measures="code changed in one place, and a story; our service as it decides, and with guesses off",
     figures=(
         Figure("quoting", "tokens/s", "higher", "the changed code, as the engine counts it"),
         Figure("telling", "tokens/s", "higher", "the story, as the engine counts it"),

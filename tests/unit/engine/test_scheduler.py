@@ -9,7 +9,6 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from kylin_gguf.engine.pace import STRETCH, Pace
 from kylin_gguf.engine.prefix_cache import PrefixCache
 from kylin_gguf.engine.scheduler import Scheduler
 from kylin_gguf.engine.tasks.task import Priority
@@ -295,18 +294,6 @@ def test_what_can_never_run_is_refused_with_the_numbers() -> None:
     submit(subject, *(Echo(i, [i]) for i in range(MAX_WAITING)))
     with pytest.raises(Busy):
         submit(subject, Echo(MAX_WAITING, [1]))
-
-
-def test_the_pace_is_kept_whatever_a_prompt_token_costs() -> None:
-    for token_ms in (0.1, 1.0, 5.0):
-        pace = Pace()
-        pace.observe(0, 512, 0.512 * token_ms / 2)  # long prompts cost less a token
-        for _ in range(20):
-            pace.observe(3, 0, 0.030)
-            chunk = pace.chunk(512)
-            pace.observe(3, chunk, 0.030 + chunk * token_ms / 1e3)
-        took = 0.030 + pace.chunk(512) * token_ms / 1e3
-        assert took <= 0.030 * STRETCH * 1.1 or pace.chunk(512) == 8
 
 
 actions = st.lists(

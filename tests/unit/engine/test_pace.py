@@ -1,0 +1,87 @@
+"""How prompts are cut beside streams, on steps whose times are made up."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from kylin_gguf.engine.pace import PLAIN_EVERY, STRETCH, Pace
+
+Cost = Callable[[int], float]
+"""Seconds of a batch by its tokens."""
+
+
+def linear(tokens: int) -> float:
+    return 0.010 + 0.004 * (tokens - 1)
+
+
+def blocks_of_four(tokens: int) -> float:
+    """As with repacked weights: what does not fill a block is computed row by row."""
+    return 0.030 * (tokens // 4 * 2.6 + tokens % 4 * 1.1 if tokens > 1 else 1.0)
+
+
+def accelerator(tokens: int) -> float:
+    return 0.008 + 0.00001 * tokens
+
+
+def computed(pace: Pace, cost: Cost, streams: int, steps: int) -> list[tuple[int, float]]:
+    """Return, for each of ``steps``, the prompt tokens it took and how it was stretched."""
+    plain, taken = cost(streams), []
+    for _ in range(steps):
+        chunk = pace.chunk(streams, 512)
+        seconds = cost(streams + chunk)
+        pace.observe(streams, chunk, seconds)
+        taken.append((chunk, seconds / plain))
+    return taken
+
+
+@pytest.mark.parametrize("cost", [linear, blocks_of_four, accelerator])
+@pytest.mark.parametrize("streams", [1, 3, 8])
+def test_no_step_is_much_longer_than_without_a_prompt(cost: Cost, streams: int) -> None:
+    taken = computed(Pace(), cost, streams, 2000)
+    stretched = [stretch for chunk, stretch in taken if stretch > STRETCH and chunk > 1]
+    assert len(stretched) <= len(taken) // 100, "only now and then, to see whether it has become faster"
+
+
+def test_as_much_is_taken_as_fits() -> None:
+    chunks = [chunk for chunk, _ in computed(Pace(), accelerator, 1, 40)]
+    assert max(chunks) == 511, "a GPU takes a whole batch beside a stream"
+    chunks = [chunk for chunk, _ in computed(Pace(), blocks_of_four, 1, 40)]
+    assert sorted(set(chunks)) == [0, 3], "a block of four rows, not two or three"
+
+
+def test_a_prompt_goes_on_however_dear_its_tokens_are() -> None:
+    chunks = [chunk for chunk, _ in computed(Pace(), lambda tokens: 0.01 * 9 ** (tokens - 1), 1, 200)]
+    assert chunks.count(1) > 180
+
+
+def test_a_machine_that_is_slow_for_a_while_is_followed() -> None:
+    pace = Pace()
+    computed(pace, linear, 1, 60)
+    computed(pace, lambda tokens: 5 * linear(tokens), 1, 4 * PLAIN_EVERY)
+    slow = [chunk for chunk, _ in computed(pace, lambda tokens: 5 * linear(tokens), 1, 100)]
+    assert max(slow) >= 3, "everything takes five times as long, so nothing is stretched"
+
+
+def test_single_disturbed_steps_change_nothing() -> None:
+    pace, chance = Pace(), random.Random(1)
+
+    def disturbed(tokens: int) -> float:
+        return linear(tokens) * (10 if chance.random() < 0.05 else 1)
+
+    chunks = [chunk for chunk, _ in computed(pace, disturbed, 1, 1000)]
+    assert sum(chunks) / len(chunks) > 2.5
+
+
+def test_other_company_is_learnt_anew() -> None:
+    pace = Pace()
+    computed(pace, linear, 1, 100)
+    assert pace.chunk(4, 512) == 0, "first a step that shows what four streams take alone"
+
+
+def test_a_step_that_comes_late_takes_no_prompt() -> None:
+    pace = Pace()
+    computed(pace, linear, 1, 30)
+    assert pace.chunk(1, 512, late_s=0.006) == 0 < pace.chunk(1, 512, late_s=0.001)
