@@ -24,6 +24,7 @@ PLAIN_EVERY = 32
 _FIRST = 3
 _KEPT = 5  # newest times of each kind of step; their median is not moved by one that was disturbed
 _CHANGED = 1.25  # how much slower or faster a plain step has to become for all to be learnt anew
+_AS_MUCH = 1.1
 _STALE = 500  # steps after which a size that took too long is tried again
 
 
@@ -70,14 +71,22 @@ class Pace:
         if stale:
             del self._ratios[stale[0]]
             return min(stale[0], room)
-        fitting = [size for size in SIZES if size <= self._largest_known() and self._ratio(size) <= STRETCH]
+        largest = self._largest_known()
+        fitting = [size for size in SIZES if size <= largest and self._ratio(size) <= self._limit]
         return min(max(fitting, default=SIZES[0]), room)
+
+    @property
+    def _limit(self) -> float:
+        """Up to which ratio a size may go: streams gain nothing from one that costs as much as a single
+        token."""
+        single = median(self._ratios[1]) if 1 in self._ratios else 0.0
+        return max(STRETCH, _AS_MUCH * single)
 
     def _largest_known(self) -> int:
         """Return the largest size that was tried, or the one above if that promises to fit."""
         tried = max(self._ratios)
         above = dict(pairwise(SIZES)).get(tried, tried)
-        return above if self._ratio(above) <= STRETCH else tried
+        return above if self._ratio(above) <= self._limit else tried
 
     def _ratio(self, size: int) -> float:
         """Return the measured ratio of ``size``; what was not tried costs as the nearest that was, in

@@ -52,6 +52,11 @@ def test_as_much_is_taken_as_fits() -> None:
     assert sorted(set(chunks)) == [0, 3], "a block of four rows, not two or three"
 
 
+def test_a_size_that_costs_as_much_as_one_token_is_taken() -> None:
+    chunks = [chunk for chunk, _ in computed(Pace(), lambda tokens: 0.01 if tokens == 1 else 0.03, 1, 200)]
+    assert {chunk for chunk in chunks[50:] if chunk} == {3}
+
+
 def test_a_prompt_goes_on_however_dear_its_tokens_are() -> None:
     chunks = [chunk for chunk, _ in computed(Pace(), lambda tokens: 0.01 * 9 ** (tokens - 1), 1, 200)]
     assert chunks.count(1) > 180
