@@ -1,8 +1,9 @@
 """Which sequence holds which tokens, so that a prompt's known beginning is never computed twice.
 
 A slot is one sequence id of the context. A finished request leaves its tokens in its slot. The next request
-starts from the slot, or the file, that shares most with it: in place when it continues that text, else by
-sharing cells with a fresh slot, which is free in a unified KV cache.
+starts from the slot that shares most with it: in place when it continues that text, else by sharing cells
+with a fresh slot, which is free in a unified KV cache. What was used last stays there; what was used before
+is parked in memory, and some of it kept in files, from which it is put back.
 
 Where memory cannot be cut (``Context.cuttable``), only a slot all of whose tokens the prompt begins with can
 be used. There a copy of the sequence is kept at the end of each prompt: the point to which a retried or
@@ -14,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from kylin_gguf.engine.context import Context
+from kylin_gguf.engine.context import Context, State
+from kylin_gguf.engine.parking import Parking
 from kylin_gguf.engine.prefix_store import PrefixStore
 from kylin_gguf.engine.radix_tree import RadixTree
 from kylin_gguf.errors import Busy
@@ -25,7 +26,10 @@ WORTH_READING = 16
 """Tokens that a file must save over what memory holds; fewer are computed sooner than read."""
 
 WORTH_KEEPING = 32
-"""Tokens below which a prefix is not written to disk."""
+"""Tokens below which a prefix is computed again rather than parked or written to disk."""
+
+IDLE_SHARE = 8
+"""One part in so many of the KV cache is left to prefixes that wait there besides the one used last."""
 
 
 @dataclass(eq=False)
@@ -39,6 +43,8 @@ class Slot:
     """How many requests began from it."""
     worth: float = 0.0
     """Who is least worth is evicted first."""
+    released: int = 0
+    """When it was last given back, as a count of such events."""
 
 
 class PrefixCache:
@@ -49,6 +55,8 @@ class PrefixCache:
         self._free = list(reversed(range(context.sequences)))
         self._slots: set[Slot] = set()
         self._tree: RadixTree[Slot] = RadixTree()
+        self._parking = Parking()
+        self._released = 0
         self._age = 0.0
         """The worth of what was evicted last: newcomers start from there, so that old hits do not count for
         ever (GreedyDual-Size-Frequency, Cherkasova 1998)."""
@@ -60,10 +68,8 @@ class PrefixCache:
         """
         wanted = prompt[:-1]
         source, shared = self._best(wanted)
-        path, on_disk = None, 0
-        if self._store:
-            path, on_disk = self._store.match(wanted, whole=not self._context.cuttable)
-        if path and on_disk >= shared + WORTH_READING and (slot := self._restore(path, on_disk)):
+        slot = self._put_back(wanted, shared + WORTH_READING)
+        if slot:
             return slot, len(slot.tokens)
         if source is None:
             return self._new(), 0
@@ -95,18 +101,26 @@ class PrefixCache:
         self._context.share(source.sequence, target.sequence, length)
         target.tokens = source.tokens[:length]
 
-    def _restore(self, path: Path, length: int) -> Slot | None:
-        assert self._store is not None
-        tokens, state = self._store.tokens(path), self._store.read(path)
-        if state is None:
-            return None
+    def _put_back(self, wanted: Sequence[int], least: int) -> Slot | None:
+        """Return a slot with what is parked or on disk of ``wanted``, if that is ``least`` tokens or more."""
+        whole = not self._context.cuttable
+        parked, length = self._parking.match(wanted, whole=whole)
+        path, on_disk = self._store.match(wanted, whole=whole) if self._store else (None, 0)
+        if parked and length >= max(least, on_disk):
+            return self._restore(parked, self._parking.take(parked), length)
+        if self._store and path and on_disk >= least:
+            tokens, state = self._store.tokens(path), self._store.read(path)
+            return None if state is None else self._restore(tokens, state, on_disk)
+        return None
+
+    def _restore(self, tokens: Sequence[int], state: State, length: int) -> Slot | None:
         slot = self._new()
         while not self._context.restore(slot.sequence, state):
             if not self.evict(cells=True):
                 self._drop(slot)
                 return None
         self._context.truncate(slot.sequence, length)
-        slot.tokens, slot.hits = tokens[:length], 1
+        slot.tokens, slot.hits = list(tokens[:length]), 1
         return slot
 
     def computed(self, slot: Slot) -> None:
@@ -130,6 +144,25 @@ class PrefixCache:
             return
         self._tree.insert(slot, slot.tokens)
         slot.worth = self._worth(slot)
+        self._released += 1
+        slot.released = self._released
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Park what waits in the KV cache beyond its part: unused cells slow every decode down."""
+        room = self._context.length // IDLE_SHARE
+        idle = [slot for slot in self._slots if not slot.busy]
+        newest = max(idle, key=lambda slot: slot.released)
+        while sum(self._tree.own(slot) for slot in idle if slot is not newest) > room:
+            victim = min((slot for slot in idle if slot is not newest), key=lambda slot: slot.released)
+            idle.remove(victim)
+            self._park(victim)
+
+    def _park(self, slot: Slot) -> None:
+        """Move a slot's tokens out of the KV cache, unless they are still there in another's."""
+        if self._tree.own(slot) >= WORTH_KEEPING:
+            self._parking.put(slot.tokens, self._context.save(slot.sequence))
+        self._drop(slot)
 
     def _worth(self, slot: Slot) -> float:
         # A token costs more to compute the more tokens stand before it.
@@ -160,7 +193,7 @@ class PrefixCache:
             return False
         victim = min(idle, key=lambda slot: (slot.worth, slot.sequence))
         self._age = victim.worth
-        self._drop(victim)
+        self._park(victim)
         return True
 
     @contextmanager
@@ -184,7 +217,9 @@ class PrefixCache:
 
     def known(self, prompt: Sequence[int]) -> int:
         """Return how many tokens of ``prompt`` memory holds."""
-        return self._best(prompt[:-1])[1]
+        wanted = prompt[:-1]
+        parked = self._parking.match(wanted, whole=not self._context.cuttable)[1]
+        return max(self._best(wanted)[1], parked)
 
     def keep(self, slot: Slot) -> None:
         """Write a slot's tokens to disk, unless they are there."""
@@ -195,6 +230,9 @@ class PrefixCache:
         """Write what is worth keeping to disk, before the model is unloaded."""
         if self._store is None:
             return
+        for tokens, state in self._parking:
+            if not self._store.has(tokens):
+                self._store.write(tokens, state)
         idle = [slot for slot in self._slots if not slot.busy and len(slot.tokens) >= WORTH_KEEPING]
         # The most worth last: the store drops what was written first when it runs out of room.
         for slot in sorted(idle, key=lambda slot: slot.worth):

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
+from kylin_gguf.engine.context import State
+from kylin_gguf.engine.parking import Parking
 from kylin_gguf.engine.prefix_cache import WORTH_KEEPING, PrefixCache, Slot
 from kylin_gguf.engine.prefix_store import PrefixStore
 
@@ -164,3 +168,65 @@ def test_a_state_that_does_not_fit_makes_room_or_is_left(tmp_path: Path) -> None
     tiny = FakeContext(length=32)
     none, cached = PrefixCache(tiny, store(tmp_path)).acquire([*tokens, 1])  # type: ignore[arg-type]
     assert cached == 0 and none.tokens == [] and tiny.cells == []
+
+
+def test_what_was_used_before_is_parked_and_put_back() -> None:
+    context = FakeContext(length=400)
+    cache = PrefixCache(context)  # type: ignore[arg-type]
+    conversations = [[base + k for k in range(60)] for base in (100, 200, 300)]
+    for tokens in conversations:
+        slot, cached = fill(context, cache, tokens)
+        cache.release(slot)
+        assert cached == 0
+    assert len(context.cells) == 60, "one waits in the KV cache: the last"
+    for tokens in conversations:
+        _, cached = fill(context, cache, [*tokens, 1, 2])
+        assert cached == 60
+
+
+def test_short_prefixes_stay_while_they_are_few() -> None:
+    context = FakeContext(length=400)
+    cache = PrefixCache(context)  # type: ignore[arg-type]
+    for base in (100, 200, 300):
+        slot, _ = fill(context, cache, [base + k for k in range(20)])
+        cache.release(slot)
+    assert len(context.cells) == 60
+
+
+def test_what_is_evicted_is_parked() -> None:
+    context = FakeContext(length=90)
+    cache = PrefixCache(context)  # type: ignore[arg-type]
+    first = list(range(100, 150))
+    slot, _ = fill(context, cache, first)
+    cache.release(slot)
+    assert cache.evict(cells=True) and not context.cells
+    _, cached = fill(context, cache, [*first, 7])
+    assert cached == 50
+
+
+def test_parked_prefixes_are_kept_on_disk_at_the_end(tmp_path: Path) -> None:
+    context = FakeContext(length=400)
+    cache = PrefixCache(context, PrefixStore(tmp_path, "key", 1 << 20))  # type: ignore[arg-type]
+    for base in (100, 200):
+        slot, _ = fill(context, cache, [base + k for k in range(60)])
+        cache.release(slot)
+    cache.save()
+    assert len(list(tmp_path.glob("key/*.prefix"))) == 2
+
+
+def test_parking_has_room_for_so_many_bytes() -> None:
+    parking = Parking(room=100)
+
+    def state(size: int) -> State:
+        return np.zeros(size, np.uint8)
+
+    parking.put([1, 2, 3], state(40))
+    parking.put([4, 5], state(40))
+    parking.put([1, 2, 3, 4], state(50))
+    assert [tokens for tokens, _ in parking] == [(4, 5), (1, 2, 3, 4)], "a beginning is in what it begins"
+    parking.put([6], state(101))
+    parking.put([7], state(60))
+    assert [tokens for tokens, _ in parking] == [(7,)]
+    assert parking.match([1, 2], whole=False) == (None, 0)
+    assert parking.match([7, 8], whole=True) == ((7,), 1)
+    assert parking.take((7,)).size == 60 and not list(parking)
