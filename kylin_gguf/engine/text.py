@@ -49,6 +49,8 @@ class TextAssembler:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._splitter = splitter
         self._stops = StopFilter(stops)
+        self.watches = bool(stops)
+        """Whether there are stop strings, which end the answer at the token that completes one."""
         self._shown: list[str] = []
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 
 from kylin_gguf import frames
@@ -57,7 +56,7 @@ class Generation:
         self._sampler = Sampler(vocabulary, options, prompt)
         self._logprobs = LogProbs(vocabulary, options.logprobs) if options.logprobs >= 0 else None
         self._text = _assembler(vocabulary, template, prompt, options)
-        self._unsent_reasoning = self._unsent = ""
+        self._unread, self._unsent_reasoning, self._unsent = b"", "", ""
         self._sent = 0.0
         self._prompt_tokens = len(prompt)
         self._cached = self._drawn = 0
@@ -86,7 +85,7 @@ class Generation:
     def logits_ready(self, context: Context, slot: Slot, index: int) -> bool:
         """Draw a token, send its text, and decide whether that was the last."""
         token = self._sampler.sample(context, index)
-        self._stopwatch.token()
+        now = self._stopwatch.token()
         if self._speculator:
             self._speculator.drawn(token)
         self._drawn += 1
@@ -95,7 +94,12 @@ class Generation:
             return True
         if self._logprobs:
             self._logprobs.add(context.logits(index), token)
-        self._show(self._text.push(_text_bytes(self._vocabulary, token)))
+        self._unread += _text_bytes(self._vocabulary, token)
+        due = now - self._sent >= FRAME_INTERVAL_S
+        if due or self._text.watches:
+            self._read()
+        if due:
+            self._send(now)
         if self._text.stopped:
             self.finish("stop")
         elif self._drawn >= self._options.max_tokens or len(slot.tokens) + 1 >= context.length:
@@ -105,13 +109,16 @@ class Generation:
             return False
         return True
 
-    def _show(self, parts: Parts, *, last: bool = False) -> None:
-        """Send ``parts``, together with the next ones if the last frame is younger than a reader can tell."""
+    def _read(self) -> None:
+        """Turn the bytes of the tokens drawn into text: of several together, unless that may end the answer."""
+        self._add(self._text.push(self._unread))
+        self._unread = b""
+
+    def _add(self, parts: Parts) -> None:
         self._unsent_reasoning += parts.reasoning
         self._unsent += parts.answer
-        now = time.perf_counter()
-        if not last and now - self._sent < FRAME_INTERVAL_S:
-            return
+
+    def _send(self, now: float) -> None:
         if self._unsent_reasoning:
             self.stream.send(frames.reasoning(self._unsent_reasoning))
         if self._unsent:
@@ -131,7 +138,9 @@ class Generation:
 
     def finish(self, reason: EndReason, failure: KylinError | None = None) -> None:
         """Send what was held back, the usage and the end, and report to the parent."""
-        self._show(self._text.finish(), last=True)
+        self._read()
+        self._add(self._text.finish())
+        self._send(self._sent)
         usage = self._stopwatch.usage(
             self._prompt_tokens,
             self._cached,

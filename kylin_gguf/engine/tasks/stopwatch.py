@@ -31,8 +31,8 @@ class Stopwatch:
         self._started = self._clock()
         self._joules = self._meter.joules()
 
-    def token(self) -> None:
-        """A token was drawn."""
+    def token(self) -> float:
+        """Note that a token was drawn; return when."""
         now = self._clock()
         if self._first is None:
             self._first = now
@@ -40,6 +40,7 @@ class Stopwatch:
             self._longest_gap = max(self._longest_gap, now - self._last)
         self._last = now
         self._tokens += 1
+        return now
 
     def usage(
         self, prompt_tokens: int, cached_tokens: int, *, guessed_tokens: int = 0, accepted_tokens: int = 0
