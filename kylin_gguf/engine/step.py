@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from kylin_gguf.engine.context import Context
 from kylin_gguf.engine.pace import Pace
@@ -34,8 +35,7 @@ class Running:
         return self.task.priority == Priority.INTERACTIVE
 
 
-@dataclass(frozen=True)
-class Share:
+class Share(NamedTuple):
     """What one task has of a step."""
 
     run: Running
@@ -99,9 +99,10 @@ class Step:
             self._context.length - len(run.task.tokens) - 1,
         )
         guesses = run.task.guess(room) if room > 0 else ()
-        for position, token in enumerate(guesses, len(run.task.tokens)):
-            self._batch.add(token, position, (run.slot.sequence,), logits=True)
-        self.shares = [Share(run, 1, 0, guesses)]
+        if guesses:
+            for position, token in enumerate(guesses, len(run.task.tokens)):
+                self._batch.add(token, position, (run.slot.sequence,), logits=True)
+            self.shares = [Share(run, 1, 0, guesses)]
 
     def _share(self, run: Running, count: int) -> Share:
         """Add the next ``count`` tokens of ``run``."""
@@ -124,12 +125,12 @@ class Step:
             return False
         self._ended = time.perf_counter()
         seconds = self._ended - began
-        streams = sum(share.count == 1 for share in self.shares)
         if not self.guessing:
+            streams = sum(share.count == 1 for share in self.shares)
             self._pace.observe(streams, self._batch.size - streams, seconds)
-        for share in self.shares:
-            done = len(share.run.slot.tokens)
-            share.run.slot.tokens += share.run.task.tokens[done : done + share.count]
+        for run, count, *_ in self.shares:
+            done = len(run.slot.tokens)
+            run.slot.tokens += run.task.tokens[done : done + count]
         return True
 
 

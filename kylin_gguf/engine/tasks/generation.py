@@ -110,7 +110,7 @@ class Generation:
         return True
 
     def _read(self) -> None:
-        """Turn the bytes of the tokens drawn into text: of several together, unless that may end the answer."""
+        """Turn the bytes of tokens into text, of several together unless a stop string may be among them."""
         self._add(self._text.push(self._unread))
         self._unread = b""
 
