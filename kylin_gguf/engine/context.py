@@ -6,6 +6,7 @@ Nothing here is thread-safe: one worker, one thread. Names in parentheses are fu
 from __future__ import annotations
 
 import ctypes
+import mmap
 import time
 from collections.abc import Callable
 
@@ -168,7 +169,8 @@ class Context:
     def save(self, sequence: int) -> State:
         """Return what the cache holds of ``sequence``, shape (bytes,) (llama_state_seq_get_data)."""
         size = llama_cpp.llama_state_seq_get_size(self.handle, sequence)
-        state = np.empty(size, np.uint8)
+        # Pages of its own go back to the system when the state is dropped; in the heap they leave holes.
+        state = np.frombuffer(mmap.mmap(-1, max(size, 1)), np.uint8)
         written = llama_cpp.llama_state_seq_get_data(self.handle, _bytes(state), size, sequence)
         return state[:written]
 

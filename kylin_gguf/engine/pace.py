@@ -40,6 +40,7 @@ class Pace:
         """By prompt tokens: how many times longer than a plain step it took."""
         self._seen: dict[int, int] = {}
         self._steps = self._plain_at = 0
+        self._skipped = False
 
     def observe(self, streams: int, prompt_tokens: int, seconds: float) -> None:
         """Learn from a step that continued ``streams`` and computed ``prompt_tokens``."""
@@ -61,7 +62,9 @@ class Pace:
         if streams not in self._plain or self._steps - self._plain_at >= PLAIN_EVERY:
             return 0
         plain = median(self._plain[streams])
-        if late_s > LATE * plain:
+        # Not twice in a row: where every step begins late, prompts must go on all the same.
+        self._skipped = late_s > LATE * plain and not self._skipped
+        if self._skipped:
             return 0
         if streams != self._streams or not 1 / _CHANGED < plain / self._base < _CHANGED:
             self._streams, self._base, self._ratios = streams, plain, {}

@@ -90,3 +90,5 @@ def test_a_step_that_comes_late_takes_no_prompt() -> None:
     pace = Pace()
     computed(pace, linear, 1, 30)
     assert pace.chunk(1, 512, late_s=0.006) == 0 < pace.chunk(1, 512, late_s=0.001)
+    chunks = [pace.chunk(1, 512, late_s=0.006) for _ in range(10)]
+    assert [bool(chunk) for chunk in chunks] == [False, True] * 5, "prompts go on where every step is late"
