@@ -39,8 +39,8 @@ class Share(NamedTuple):
     """What one task has of a step."""
 
     run: Running
-    count: int
-    """How many of its pending tokens."""
+    tokens: int
+    """How many of its pending ones."""
     output: int | None
     """Index of the logits that follow them; None while a prompt goes on."""
     guesses: Sequence[int] = ()
@@ -126,7 +126,7 @@ class Step:
         self._ended = time.perf_counter()
         seconds = self._ended - began
         if not self.guessing:
-            streams = sum(share.count == 1 for share in self.shares)
+            streams = sum(share.tokens == 1 for share in self.shares)
             self._pace.observe(streams, self._batch.size - streams, seconds)
         for run, count, *_ in self.shares:
             done = len(run.slot.tokens)
