@@ -49,6 +49,10 @@ class Parking:
         keys, length = self._tree.match_whole(prompt) if whole else self._tree.match(prompt)
         return min(keys, key=len, default=None), length
 
+    def read(self, key: Tokens) -> State:
+        """Return an entry's state and leave it here."""
+        return self._states[key]
+
     def take(self, key: Tokens) -> State:
         """Take an entry out and return its state."""
         self._tree.remove(key)

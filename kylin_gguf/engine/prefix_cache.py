@@ -107,10 +107,13 @@ class PrefixCache:
         parked, length = self._parking.match(wanted, whole=whole)
         path, on_disk = self._store.match(wanted, whole=whole) if self._store else (None, 0)
         if parked and length >= max(least, on_disk):
-            return self._restore(parked, self._parking.take(parked), length)
+            # What goes on otherwise than the prompt is still its own conversation's.
+            whole_entry = length == len(parked)
+            state = self._parking.take(parked) if whole_entry else self._parking.read(parked)
+            return self._restore(parked, state, length)
         if self._store and path and on_disk >= least:
-            tokens, state = self._store.tokens(path), self._store.read(path)
-            return None if state is None else self._restore(tokens, state, on_disk)
+            kept = self._store.read(path)
+            return None if kept is None else self._restore(self._store.tokens(path), kept, on_disk)
         return None
 
     def _restore(self, tokens: Sequence[int], state: State, length: int) -> Slot | None:

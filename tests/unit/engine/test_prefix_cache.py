@@ -184,6 +184,19 @@ def test_what_was_used_before_is_parked_and_put_back() -> None:
         assert cached == 60
 
 
+def test_a_conversation_is_not_lost_to_another_that_begins_like_it() -> None:
+    context = FakeContext(length=400)
+    cache = PrefixCache(context)  # type: ignore[arg-type]
+    first, other = [*range(40), *range(100, 160)], list(range(300, 380))
+    for tokens in (first, other):
+        cache.release(fill(context, cache, tokens)[0])
+    slot, cached = fill(context, cache, [*range(40), 7, 8])
+    assert cached == 40
+    cache.release(slot)
+    _, cached = fill(context, cache, [*first, 9])
+    assert cached == 100
+
+
 def test_short_prefixes_stay_while_they_are_few() -> None:
     context = FakeContext(length=400)
     cache = PrefixCache(context)  # type: ignore[arg-type]
