@@ -13,7 +13,7 @@ MODELS ?=
 ROUNDS ?=
 
 # What the targets below call, and nothing more. libglib2.0-bin has gdbus, the tests' foreign client.
-DEBIAN_PACKAGES := ca-certificates ccache cmake dbus-daemon g++ gettext libglib2.0-bin ninja-build python3 python3-venv
+DEBIAN_PACKAGES := ca-certificates ccache cmake dbus-daemon g++ gettext libglib2.0-bin ninja-build patch python3 python3-venv
 
 SOURCES := $(wildcard po/*.po)
 CATALOGUES := $(SOURCES:po/%.po=kylin_gguf/locale/%/LC_MESSAGES/kylin-gguf-engine.mo)

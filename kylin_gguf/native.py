@@ -2,8 +2,8 @@
 
 The bindings (``llama_cpp``) are told where the libraries lie, so ``load`` comes before anything else that
 imports them. Back ends are plug-ins, and are loaded from that one directory only: left to itself,
-llama.cpp also searches the current directory (``ggml_backend_load_all``), where anybody may have put a
-file. Its tools do search it: run them in a directory of ours.
+llama.cpp searches the directory of the executable, which is Python's, and before our patch to it also the
+current directory (``ggml_backend_load_all``), where anybody may have put a file.
 
 Names in parentheses are functions of the pinned llama.cpp, in ``ggml-backend.h`` and ``llama.h``.
 """
@@ -45,9 +45,7 @@ class NativeLibraries:
     directory: Path
 
     def tool(self, name: str) -> Path:
-        """Return the path of a tool such as ``llama-quantize``.
-
-        Run it in a directory that others cannot write to: it loads plug-ins from its current directory.
+        """Return the path of a tool such as ``llama-quantize``, which finds the plug-ins beside it.
 
         Raises:
             LibrariesMissing: this build has no such tool.

@@ -33,7 +33,6 @@ async def decode_tokens_per_s(model: InstalledModel, threads: int, tokens: int, 
     ]
     with tempfile.TemporaryDirectory(prefix="kylin-gguf-bench-") as empty:
         log = Path(empty, "log")
-        # The tool loads plug-ins from its current directory.
         async with processes.child(list(map(str, command)), log=log, cwd=empty, pipes=True) as process:
             output, _ = await process.communicate()
         if process.returncode:

@@ -148,7 +148,6 @@ async def running(
     command += ["-fit", "off", "-cram", "0"]
     with tempfile.TemporaryDirectory(prefix="kylin-gguf-bench-") as empty:
         log = Path(empty, "log")
-        # As llama-bench, it loads plug-ins from its current directory.
         async with processes.child(list(map(str, command)), log=log, cwd=empty) as process:
             await _until_healthy(process, port, log)
             yield LlamaServer(port, process.pid)

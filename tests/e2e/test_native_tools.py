@@ -34,6 +34,8 @@ import ctypes, sys
 ctypes.CDLL(sys.argv[1] + "/libggml.so").ggml_backend_load_all()
 """
 
+_OPEN = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"
+
 # Loading a library runs its constructors, so this tells whether it was opened at all.
 _PLANT = """
 #include <stdio.h>
@@ -84,13 +86,36 @@ def test_loading_finds_the_processor(libraries: native.NativeLibraries, tmp_path
     assert "0c1e57098" in said
 
 
-def test_a_library_planted_in_the_current_directory_is_not_opened(
-    libraries: native.NativeLibraries, tmp_path: Path
-) -> None:
-    for name in ("cpu-haswell", "vulkan", "blas"):
+@pytest.fixture
+def trapped(tmp_path: Path) -> Path:
+    """A directory with libraries named as plug-ins are."""
+    for name in ("cpu", "cpu-haswell", "cpu-evil", "vulkan", "blas-evil", "evil"):
         plant(tmp_path / f"libggml-{name}.so")
-    assert "PLANTED" in run_python(_DEFAULT_SEARCH, libraries.directory, cwd=tmp_path).stdout
-    assert "PLANTED" not in load(libraries.directory, tmp_path)
+    assert "PLANTED" in run_python(_OPEN, tmp_path / "libggml-evil.so", cwd=tmp_path).stdout
+    return tmp_path
+
+
+def test_a_library_planted_in_the_current_directory_is_not_opened(
+    libraries: native.NativeLibraries, trapped: Path
+) -> None:
+    assert "PLANTED" not in load(libraries.directory, trapped)
+    searched = run_python(_DEFAULT_SEARCH, libraries.directory, cwd=trapped)
+    assert (searched.returncode, searched.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("tool", ["llama-bench", "llama-quantize", "llama-server"])
+def test_tools_open_no_library_of_the_current_directory(
+    libraries: native.NativeLibraries, trapped: Path, tool: str
+) -> None:
+    model = trapped / "bad.gguf"
+    model.write_bytes(b"GGUF" + bytes(64))
+    arguments = [str(model), "out.gguf", "Q8_0"] if tool == "llama-quantize" else ["-m", str(model)]
+    child = subprocess.run(
+        [libraries.tool(tool), *arguments], cwd=trapped, capture_output=True, text=True, check=False
+    )
+    assert child.returncode != 0
+    assert "bad.gguf" in child.stdout + child.stderr
+    assert "PLANTED" not in child.stdout
 
 
 def test_a_broken_plugin_is_reported_and_stops_nothing(altered: Path, tmp_path: Path) -> None:

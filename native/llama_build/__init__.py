@@ -1,0 +1,1 @@
+"""The steps behind ``native/build.py``, from the pinned archive to installed libraries."""
