@@ -48,15 +48,22 @@ def alone(directory: Path, variant: str, target: Path) -> Path:
 
 
 async def greedy_text(settings: Settings, model: InstalledModel) -> str:
-    """Return the engine's greedy answer to the prompt."""
+    """Return the engine's greedy answer to the prompt.
+
+    Raises:
+        KylinError: there is none; LibraryLoadFailed where no variant suits the processor.
+    """
     pool = EnginePool(settings)
     try:
         options = {"prompt": PROMPT, "temperature": 0.0, "max_tokens": TOKENS}
         generation = await Session(model, pool.acquire).generate(options)
         with generation.stream:
-            return (await generation.finished).text
+            outcome = await generation.finished
     finally:
         await pool.close()
+    if outcome.error:
+        raise outcome.error
+    return outcome.text
 
 
 def speeds(directory: Path, model: InstalledModel, threads: int) -> dict[str, float]:
@@ -109,7 +116,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     chosen = parser.parse_args()
-    settings = config.load({"context_length": 1024, "threads": chosen.threads})
+    settings = config.load({"context_length": 1024, "threads": chosen.threads, "speculation": "off"})
     model = Store(settings, catalogue.load(settings.catalogue)).resolve(chosen.model)
     written: dict[str, Any] = {
         "taken": record.now(),
