@@ -21,13 +21,11 @@ async def decode_tokens_per_s(
 ) -> float:
     """Return the speed of decoding ``tokens`` tokens after ``depth`` tokens of context."""
     tool = native.find(config.load()).tool("llama-bench")
-    # fmt: off
-    command = [tool, "-m", model.path, "-p", 0, "-n", tokens, "-d", depth, "-t", threads, "-r", 1, "-o", "json"]
-    # fmt: on
+    options = f"-p 0 -n {tokens} -d {depth} -t {threads} -r 1 -o json".split()
     with tempfile.TemporaryDirectory(prefix="kylin-gguf-bench-") as empty:
         log = Path(empty, "log")
         async with processes.child(
-            list(map(str, command)), log=log, cwd=empty, environment=environment, pipes=True
+            [tool, "-m", model.path, *options], log=log, cwd=empty, environment=environment, pipes=True
         ) as process:
             output, _ = await process.communicate()
         if process.returncode:

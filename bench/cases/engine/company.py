@@ -62,9 +62,7 @@ async def _prepare(wanted: Wanted) -> AsyncIterator[Prepared]:
 CASE = Case(
     name="engine/company",
     measures="one client's answer while programs that never wait (busy) share the cores",
-    figures=(
-        Figure("decode", "tokens/s", "higher", "speed after the first token, as the engine counts it"),
-    ),
+    figures=(Figure("decode", "tokens/s", "higher", "speed after the first token, as the engine counts it"),),
     bars=tuple(Bar("decode", 0.95, peer) for peer in (_SPINNING, _SLEEPING, _ALONE)),
     parameters={"tokens": 128, "busy": 1},
     prepare=_prepare,
