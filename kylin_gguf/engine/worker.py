@@ -51,11 +51,17 @@ class Worker:
         return self._serving
 
     def _take_in(self, timeout: float | None) -> None:
-        for descriptor, events in self._poll.poll(timeout):
-            if descriptor == self._control.fileno():
-                self._control_event()
-            elif descriptor in self._streams:  # else an event before it has closed it
-                self._stream_event(descriptor, events)
+        events = self._poll.poll(timeout)
+        while events:
+            for descriptor, happened in events:
+                if descriptor == self._control.fileno():
+                    self._control_event()
+                elif descriptor in self._streams:  # else an event before it has closed it
+                    self._stream_event(descriptor, happened)
+            # A read ends behind a message that carries a descriptor (unix(7)). Requests that came together
+            # share a step only if all are read before it.
+            heard = any(descriptor == self._control.fileno() for descriptor, _ in events)
+            events = self._poll.poll(0) if heard and self._serving else []
 
     def _control_event(self) -> None:
         try:

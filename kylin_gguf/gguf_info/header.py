@@ -8,6 +8,7 @@ import stat
 import struct
 from collections.abc import Mapping
 from functools import lru_cache
+from io import FileIO
 from pathlib import Path
 from typing import Final
 
@@ -55,9 +56,25 @@ def read(path: Path | str) -> GgufInfo:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise FileMissing(str(path), "not a regular file")
-            return _read_open(Cursor(file, str(path), status.st_size), path)
+            return _remembered(file, path, status)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise FileMissing(str(path), getattr(error, "strerror", None) or str(error)) from error
+
+
+_KEPT_HEADERS: Final = 16
+_headers: dict[tuple[Path, int, int, int, int], GgufInfo] = {}
+"""What was read, by the file's identity; the oldest goes first. Walking over a vocabulary takes up to 50 ms,
+and every session asks for its model's header."""
+
+
+def _remembered(file: FileIO, path: Path, status: os.stat_result) -> GgufInfo:
+    # Whatever is written to a file changes its ctime, which nobody can set back.
+    key = (path, status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns)
+    info = _headers.pop(key, None) or _read_open(Cursor(file, str(path), status.st_size), path)
+    _headers[key] = info
+    for oldest in list(_headers)[:-_KEPT_HEADERS]:
+        _headers.pop(oldest, None)
+    return info
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from kylin_gguf import gguf_info
 from kylin_gguf.errors import FileMissing, KylinError, NotGguf, TruncatedGguf
 from kylin_gguf.gguf_info import Skipped
+from kylin_gguf.gguf_info import header as header_module
 from tests import tiny_embedder
 
 Writer = Callable[..., Path]
@@ -259,3 +260,39 @@ def test_mutated_models_fail_in_our_way(tmp_path: Path, small: bytes, data: st.D
         content[at : at + len(patch)] = patch
     end = data.draw(st.one_of(st.just(len(content)), st.integers(0, len(content))))
     check_bounded(tmp_path / "mutated.gguf", bytes(content[:end]))
+
+
+def test_a_file_that_has_not_changed_is_read_once(
+    small: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(small)
+    first = gguf_info.read(path)
+    monkeypatch.setattr(header_module, "_read_open", lambda *_: pytest.fail("it was known"))
+    assert gguf_info.read(path) is first
+
+
+def test_a_file_that_was_replaced_or_damaged_is_read_anew(small: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(small)
+    gguf_info.read(path)
+    path.write_bytes(small[: len(small) // 2])
+    with pytest.raises(TruncatedGguf):
+        gguf_info.read(path)
+    (tmp_path / "other").write_bytes(small)
+    (tmp_path / "other").rename(path)
+    assert gguf_info.read(path).tensors
+    times = path.stat()
+    with path.open("r+b") as file:  # same size, and the old times put back
+        file.write(b"nope")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(NotGguf):
+        gguf_info.read(path)
+
+
+def test_few_headers_are_kept(small: bytes, tmp_path: Path) -> None:
+    for number in range(40):
+        path = tmp_path / f"{number}.gguf"
+        path.write_bytes(small)
+        gguf_info.read(path)
+    assert len(header_module._headers) <= 16
