@@ -20,6 +20,9 @@ cores gets two thirds of one."""
 GLANCE_S = 0.25
 """How often the use of the cores is looked at; it is counted in hundredths of a second."""
 
+FORGET_S = 5.0
+"""A pause after which the others may have ended, too: steps begin with all threads again."""
+
 PROBE_STEPS = 5
 """Steps of one size that a count is judged by."""
 
@@ -83,6 +86,8 @@ class Threads:
         self._others = others or used_by_others()
         self._clock = clock
         self._glanced = clock()
+        self._worked = 0.0
+        """Seconds of steps since."""
         self._use = 0.0
         """What others used when looked at last."""
         self._use_known = 0.0
@@ -104,20 +109,34 @@ class Threads:
         return self._probed
 
     def _glance(self) -> None:
-        """Look at what others use; only what two glances agree on is believed."""
-        self._glanced = self._clock()
-        before, self._use = self._use, self._others()
-        if max(before, self._use) < CROWDED:
-            self._crowded = False
-            self._count = self._probed = self._most
-        elif min(before, self._use) < CROWDED:
-            return
-        elif not self._crowded:
+        """Look at what others used during the last steps. Only what two glances agree on is believed, and
+        nothing that was seen while we paused: it may be over."""
+        now = self._clock()
+        seconds, worked = now - self._glanced, self._worked
+        self._glanced, self._worked = now, 0.0
+        use = self._others()
+        if worked >= seconds / 2:
+            before, self._use = self._use, use
+            self._believe(min(before, use), max(before, use))
+        elif seconds - worked > FORGET_S:
+            self._use = 0.0
+            self._leave_none()
+
+    def _believe(self, least: float, most: float) -> None:
+        """Take others to use something between the two."""
+        if most < CROWDED:
+            self._leave_none()
+        elif least >= CROWDED and not self._crowded:
             self._crowded = True
             self._count = max(min(round(self._cores - self._use), self._most), 1)
             self._begin_anew()
-        elif min(abs(use - self._use_known) for use in (before, self._use)) > CROWDED:
+        elif self._crowded and not least - CROWDED < self._use_known < most + CROWDED:
             self._begin_anew()
+
+    def _leave_none(self) -> None:
+        """Give every core a thread."""
+        self._crowded = False
+        self._count = self._probed = self._most
 
     def _begin_anew(self) -> None:
         self._use_known, self._wait = self._use, FIRST_WAIT
@@ -130,6 +149,7 @@ class Threads:
 
     def observe(self, tokens: int, seconds: float) -> None:
         """Note how long a step of ``tokens`` took with the count that ``next`` returned."""
+        self._worked += seconds
         if not self._crowded:
             return
         if tokens != self._size:

@@ -59,6 +59,36 @@ def test_when_the_others_end_every_core_has_a_thread_again_within_a_second() -> 
     assert machine.counts[-1] == 2
 
 
+def test_what_others_did_while_we_paused_is_not_believed() -> None:
+    """A program computes, ends, and its result is what the next question is about."""
+    machine = Machine(2)
+    for _ in range(20):
+        machine.use = 2.0
+        machine.now += 1.0
+        machine.run(TWO_CORES[0], 0.1)
+        machine.use = 0.0
+    assert set(machine.counts) == {2}
+
+
+def test_steps_longer_than_a_glance_are_looked_at_too() -> None:
+    machine = Machine(2)
+    machine.use = 0.7
+    machine.run({1: 1.0, 2: 1.5}, 10)
+    assert machine.counts[-1] == 1
+
+
+def test_after_a_long_pause_every_core_has_a_thread() -> None:
+    machine = Machine(2)
+    machine.use = 0.7
+    machine.run(TWO_CORES[1], 5)
+    assert machine.counts[-1] == 1
+    machine.now += 1.0
+    machine.run(TWO_CORES[1], 0.1)
+    assert machine.counts[-1] == 1, "a short pause says nothing"
+    machine.now += 60.0
+    assert machine.threads.next() == 2
+
+
 def test_a_machine_where_threads_pay_all_the_same_gets_them() -> None:
     """As many busy programs as cores: leaving them all cores would leave nothing."""
     machine = Machine(8)
