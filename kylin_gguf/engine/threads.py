@@ -45,13 +45,11 @@ def used_by_others(
 ) -> Callable[[], float]:
     """Return a function that says how many cores all other programs used since it was last called, on average
     (proc(5): user, nice, system, irq and softirq of the line ``cpu``)."""
-    descriptor = os.open(stat, os.O_RDONLY | os.O_CLOEXEC)
     ticks = os.sysconf("SC_CLK_TCK")
 
     def busy() -> float:
-        user, nice, system, _idle, _iowait, irq, softirq, *_ = map(
-            int, os.pread(descriptor, 256, 0).partition(b"\n")[0].split()[1:]
-        )
+        with open(stat, "rb") as file:
+            user, nice, system, _idle, _iowait, irq, softirq, *_ = map(int, file.readline().split()[1:])
         return (user + nice + system + irq + softirq) / ticks
 
     before = busy(), own(), clock()
