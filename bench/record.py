@@ -159,11 +159,15 @@ def describe(model: InstalledModel) -> dict[str, Any]:
     return {"file": model.path.name, "size": model.size, "sha256": digest}
 
 
+def folder(measured_on: Mapping[str, Any], results: Path = RESULTS) -> Path:
+    """Return the folder for what was measured on this ``machine()``."""
+    slug = re.sub(r"[^a-z0-9]+", "-", str(measured_on["processor"]).lower()).strip("-")
+    return results / f"{slug}-{measured_on['cores']}-cores"
+
+
 def place(record: Record, results: Path) -> Path:
     """Return the file that ``record`` belongs into."""
-    slug = re.sub(r"[^a-z0-9]+", "-", str(record.machine["processor"]).lower()).strip("-")
-    name = record.case.replace("/", "-")
-    return results / f"{slug}-{record.machine['cores']}-cores" / f"{name}.jsonl"
+    return folder(record.machine, results) / f"{record.case.replace('/', '-')}.jsonl"
 
 
 def append(record: Record, results: Path = RESULTS) -> Path:

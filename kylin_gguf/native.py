@@ -13,13 +13,15 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kylin_gguf import plugin_trial
 from kylin_gguf.errors import LibrariesMissing, LibraryLoadFailed
 from kylin_gguf.records import Device, DeviceKind, FailedPlugin, Settings
 
@@ -29,6 +31,7 @@ LogSink = Callable[[int, str], None]
 """Gets a ggml_log_level (1 debug, 2 information, 3 warning, 4 error) and one line without its newline."""
 
 _CORE_LIBRARY = "libllama.so"
+_BACK_END_LIBRARY = "libggml.so"
 _PLUGIN_PREFIX = "libggml-"
 _NOT_PLUGINS = ("libggml-base.so",)
 # enum ggml_backend_dev_type; its fifth, "meta", exists only for those who make one.
@@ -81,7 +84,8 @@ def find(settings: Settings) -> NativeLibraries:
 def load(settings: Settings) -> LoadedLibraries:
     """Load llama.cpp and every back end that works here; later calls return the first one's result.
 
-    A driver may crash the process that loads its plug-in, so no long-lived process of ours calls this.
+    A plug-in that crashes is left out. Its driver may still crash later, so no long-lived process of ours
+    calls this.
 
     Raises:
         LibrariesMissing: there is nothing to load.
@@ -159,10 +163,13 @@ _process = _Process()
 
 def _load(directory: Path) -> LoadedLibraries:
     library = _import_bindings(directory)
-    library.ggml_backend_load_all_from_path(os.fsencode(directory))
+    crashing = {path.name: reason for path in _accelerators(directory) if (reason := _crash(path))}
+    with _without(directory, crashing) as healthy:
+        library.ggml_backend_load_all_from_path(os.fsencode(healthy))
+    has_cpu = any(device.kind == "cpu" for device in devices())
+    failed = tuple(_failures(library, directory, crashing, has_cpu=has_cpu))
     found = devices()
-    failed = tuple(_failures(library, directory, has_cpu=any(device.kind == "cpu" for device in found)))
-    if not any(device.kind == "cpu" for device in found):
+    if not has_cpu:
         reasons = "; ".join(f"{plugin.name}: {plugin.reason}" for plugin in failed)
         raise LibraryLoadFailed(str(directory), reasons or "it has no CPU plug-in")
     version = f"{library.llama_version().decode()} ({library.ggml_commit().decode()})"
@@ -226,22 +233,56 @@ def _device(library: Any, handle: int) -> Device | None:
     )
 
 
-def _failures(library: Any, directory: Path, *, has_cpu: bool) -> Iterator[FailedPlugin]:
+def _plugins(directory: Path) -> list[Path]:
+    """Return the libraries in ``directory`` that are plug-ins."""
+    found = directory.glob(f"{_PLUGIN_PREFIX}*.so")
+    return sorted(path for path in found if path.name not in _NOT_PLUGINS)
+
+
+def _accelerators(directory: Path) -> list[Path]:
+    """Return the plug-ins that are not for processors: those that bring drivers with them."""
+    return [path for path in _plugins(directory) if _name(path).partition("-")[0] != "cpu"]
+
+
+def _name(plugin: Path) -> str:
+    return plugin.stem.removeprefix(_PLUGIN_PREFIX)
+
+
+def _crash(plugin: Path) -> str:
+    return plugin_trial.crash(plugin.with_name(_BACK_END_LIBRARY), plugin)
+
+
+@contextmanager
+def _without(directory: Path, names: Collection[str]) -> Iterator[Path]:
+    """Give a directory with the plug-ins of ``directory`` except ``names``."""
+    if not names:
+        yield directory
+        return
+    with tempfile.TemporaryDirectory(prefix="kylin-gguf-") as scratch:
+        for path in _plugins(directory):
+            if path.name not in names:
+                Path(scratch, path.name).symlink_to(path)
+        yield Path(scratch)
+
+
+def _failures(
+    library: Any, directory: Path, crashing: Mapping[str, str], *, has_cpu: bool
+) -> Iterator[FailedPlugin]:
     """Yield the plug-ins that do not load, each with llama.cpp's reason.
 
     ``ggml_backend_load_all_from_path`` keeps failures to itself in release builds, so each plug-in is
     loaded once more by name (``ggml_backend_load``), which says why and leaves those loaded as they are.
     """
-    for path in sorted(directory.glob(f"{_PLUGIN_PREFIX}*.so")):
-        name = path.stem.removeprefix(_PLUGIN_PREFIX)
-        # Of the CPU plug-ins, the best for this processor was chosen: the others are meant to stay away.
-        if path.name in _NOT_PLUGINS or (has_cpu and name.partition("-")[0] == "cpu"):
+    # Of the CPU plug-ins, the best for this processor was chosen: the others are meant to stay away.
+    for path in _accelerators(directory) if has_cpu else _plugins(directory):
+        if path.name in crashing:
+            yield FailedPlugin(_name(path), crashing[path.name])
             continue
         with _overheard() as lines:
             registered = library.ggml_backend_load(os.fsencode(path))
         if not registered:
             said = lines[-1] if lines else "llama.cpp gave no reason"
-            yield FailedPlugin(name, said.removeprefix("load_backend: ").replace(f"{directory}/", ""))
+            yield FailedPlugin(_name(path), said.removeprefix("load_backend: ").replace(f"{directory}/", ""))
 
 
 @contextmanager

@@ -69,13 +69,20 @@ class Service:
         return self._store.default_name()
 
     async def devices(self) -> list[dict[str, Any]]:
-        """Return the devices of every back end that loads, as JSON objects; memory as it was first seen.
+        """Return the devices of every back end, as JSON objects; memory as it was first seen.
+
+        A back end that does not load is one too, of the kind ``failed``, described by the reason.
 
         Looking starts a process, and every program that introspects the service reads this property.
         """
         if self._devices is None:
             found = await asyncio.to_thread(machine.probe, self._settings)
-            self._devices = [asdict(device) for device in found.devices]
+            failed = (
+                {"name": plugin.name, "description": plugin.reason, "kind": "failed"}
+                | {"memory_total": 0, "memory_free": 0}
+                for plugin in found.failed
+            )
+            self._devices = [*map(asdict, found.devices), *failed]
         return self._devices
 
     async def plan(self, model: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,13 +11,17 @@ from kylin_gguf.errors import KylinError
 
 
 def main() -> None:
-    """Print ``{"devices": [...]}`` (records.Device) or ``{"error": ...}`` (KylinError.to_wire)."""
+    """Print ``{"devices": [...], "failed": [...]}`` or ``{"error": ...}`` (KylinError.to_wire).
+
+    The lists hold records.Device and records.FailedPlugin as objects.
+    """
     try:
-        found = native.load(config.load()).devices
+        loaded = native.load(config.load())
     except KylinError as error:
         json.dump({"error": error.to_wire()}, sys.stdout)
     else:
-        json.dump({"devices": [asdict(device) for device in found]}, sys.stdout)
+        found = {"devices": loaded.devices, "failed": loaded.failed}
+        json.dump({name: [asdict(item) for item in items] for name, items in found.items()}, sys.stdout)
 
 
 if __name__ == "__main__":

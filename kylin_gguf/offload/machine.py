@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kylin_gguf.errors import LibraryLoadFailed, from_wire
-from kylin_gguf.records import Device, Settings
+from kylin_gguf.records import Device, FailedPlugin, Settings
 
 _PROBE_SECONDS = 60
 
@@ -22,6 +22,7 @@ class Machine:
     cores: int
     memory: int
     devices: tuple[Device, ...]
+    failed: tuple[FailedPlugin, ...] = ()
 
 
 def physical_cores(cpus: Path = Path("/sys/devices/system/cpu")) -> int:
@@ -73,5 +74,6 @@ def probe(settings: Settings) -> Machine:
     if "error" in answer:
         raise from_wire(answer["error"])
     devices = tuple(Device(**item) for item in answer["devices"])
+    failed = tuple(FailedPlugin(**item) for item in answer["failed"])
     cores = max(1, int(min(physical_cores(), cgroup_cores())))
-    return Machine(cores, available_memory(), devices)
+    return Machine(cores, available_memory(), devices, failed)

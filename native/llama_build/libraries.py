@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from llama_build.checkout import Tree
-from llama_build.presets import ingredients
+from llama_build.inputs import provide
+from llama_build.presets import ingredients, vendor
 from llama_build.source import unpack
 from llama_build.steps import BuildFailed, appearing, call, exclusive, read_stamp, say, write_stamp
 
@@ -24,7 +25,7 @@ def build_environment(tree: Tree) -> dict[str, str]:
     """Return the environment for CMake: ccache when it is installed, as many jobs as we may use cores."""
     environment = dict(os.environ)
     if shutil.which("ccache"):
-        for language in ("C", "CXX"):
+        for language in ("C", "CXX", "CUDA"):
             environment.setdefault(f"CMAKE_{language}_COMPILER_LAUNCHER", "ccache")
         # Paths below the checkout become relative, so that another checkout finds the same objects.
         environment.setdefault("CCACHE_BASEDIR", str(tree.root))
@@ -52,9 +53,15 @@ def compile_preset(tree: Tree, preset: str, made_from: dict[str, Any]) -> Path:
 
 
 def install(built: Path, target: Path, made_from: dict[str, Any]) -> None:
-    """Put the libraries and tools in ``built`` into ``target``, all or nothing."""
+    """Put the libraries and tools in ``built`` into ``target``, all or nothing.
+
+    Of a plug-in's build only the plug-in: the core that it was linked against is preset cpu's.
+    """
+    patterns = ["lib*.so*", "llama-*"]
+    if vendor(made_from["configure"], "plugin", default=False):
+        patterns = [f"lib{name}.so" for name in made_from["targets"]]
     with appearing(target) as fresh:
-        for path in sorted([*built.glob("lib*.so*"), *built.glob("llama-*")]):
+        for path in sorted(path for pattern in patterns for path in built.glob(pattern)):
             shutil.copy2(path, fresh / path.name, follow_symlinks=False)
         missing = [name for name in made_from["targets"] if not produced(fresh, name)]
         if missing:
@@ -79,5 +86,7 @@ def libraries(tree: Tree, preset: str) -> None:
             say(f"preset {preset} was built before; taking it from {kept}")
         else:
             unpack(tree)
+            for name in made_from["inputs"]:
+                provide(tree, name)
             install(compile_preset(tree, preset, made_from), kept, made_from)
         install(kept, target, made_from)

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ class BuildFailed(Exception):
 
 def say(text: str) -> None:
     """Tell the user what happens now, between the lines of the tools called."""
-    print(f"native: {text}", flush=True)
+    print(f"native: {text}", file=sys.stderr, flush=True)
 
 
 def call(command: list[str], **options: Any) -> None:

@@ -21,13 +21,13 @@ from llama_build.steps import STAMP, BuildFailed, digest, read_stamp, write_stam
 
 ROOT = Path(__file__).parents[2]
 
-# "Builds" whatever the preset's targets are, into the binary directory of preset cpu.
+# "Builds" whatever the preset's targets are, into its binary directory.
 _CMAKE = """#!/bin/sh
 echo "$@" >> {calls}
 [ "$1" = --build ] || exit 0
 [ -e {broken} ] && exit 2
-mkdir -p ../build/cmake/cpu/bin && cd ../build/cmake/cpu/bin
-touch libllama.so.0 libggml.so libggml-cpu-x64.so unrelated.txt
+mkdir -p ../build/cmake/$3/bin && cd ../build/cmake/$3/bin
+touch libllama.so.0 libggml.so libggml-base.so libggml-cpu-x64.so libggml-vulkan.so unrelated.txt
 ln -sf libllama.so.0 libllama.so
 for tool in bench imatrix perplexity quantize server tokenize; do touch llama-$tool; done
 """
@@ -54,8 +54,8 @@ class Desk:
         path.write_text(text, encoding="utf-8")
         path.chmod(0o755)
 
-    def use_compiler(self, version: str) -> None:
-        for name in ("cc", "c++"):
+    def use_compiler(self, version: str, names: tuple[str, str] = ("cc", "c++")) -> None:
+        for name in names:
             self._script(name, f"#!/bin/sh\necho '{version}'\n")
 
     def checkout(self, name: str) -> Tree:
@@ -251,6 +251,26 @@ def test_whatever_changes_the_result_changes_the_key(
     assert ingredients(tree, "cpu")["key"] != before
 
 
+def test_a_cross_build_is_keyed_by_its_own_compiler(desk: Desk) -> None:
+    tree = desk.checkout("a")
+    desk.use_compiler("clang 19.1.7", ("clang-19", "clang++-19"))
+    before = ingredients(tree, "riscv64")
+    assert before["compilers"] == ["clang 19.1.7"] * 2
+    desk.use_compiler("gcc 14.2.0")
+    assert ingredients(tree, "riscv64") == before
+    desk.use_compiler("clang 19.1.8", ("clang-19", "clang++-19"))
+    assert ingredients(tree, "riscv64")["key"] != before["key"]
+
+
+def test_other_inputs_change_the_key_of_the_presets_that_use_them(desk: Desk) -> None:
+    tree = desk.checkout("a")
+    before = [ingredients(tree, preset)["key"] for preset in ("cpu", "vulkan")]
+    path = tree.native / "inputs.json"
+    path.write_text(path.read_text(encoding="utf-8").replace("libvulkan1", "libvulkan2"), encoding="utf-8")
+    after = [ingredients(tree, preset)["key"] for preset in ("cpu", "vulkan")]
+    assert [one == other for one, other in zip(before, after, strict=True)] == [True, False]
+
+
 def test_a_new_preset_does_not_change_the_key_of_another(desk: Desk) -> None:
     tree = desk.checkout("a")
     before = ingredients(tree, "cpu")["key"]
@@ -273,6 +293,16 @@ def test_libraries_and_tools_are_installed_flat_with_their_links(desk: Desk) -> 
     assert {"libllama.so", "libggml-cpu-x64.so", "llama-quantize", STAMP} <= names
     assert "unrelated.txt" not in names
     assert (tree.build / "native" / "cpu" / "libllama.so").readlink() == Path("libllama.so.0")
+
+
+def test_of_a_plugin_only_the_plugin_is_installed(desk: Desk) -> None:
+    tree = desk.checkout("a")
+    (tree.native / "inputs.json").write_text('{"vulkan": {"why": "nothing is needed here"}}')
+    libraries(tree, "vulkan")
+    assert {path.name for path in (tree.build / "native" / "vulkan").iterdir()} == {
+        "libggml-vulkan.so",
+        STAMP,
+    }
 
 
 def test_a_second_run_builds_nothing(desk: Desk) -> None:

@@ -1,0 +1,1 @@
+"""RISC-V without a board: what a token costs each CPU variant, in instructions counted under qemu."""

@@ -1,0 +1,84 @@
+"""The Vulkan plug-in on Mesa's software driver: correct and very slow, and there without a graphics card.
+
+``make native PRESET=vulkan`` and Debian's mesa-vulkan-drivers provide it; without them it is skipped.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kylin_gguf import catalogue, native
+from kylin_gguf.offload import machine
+from kylin_gguf.pool import EnginePool
+from kylin_gguf.records import InstalledModel, Settings
+from kylin_gguf.service import Service
+from kylin_gguf.sessions import Session
+from kylin_gguf.store import Store
+
+from .conftest import read_frames
+
+_PLUGIN = Path(__file__).parents[2] / "build" / "native" / "vulkan" / "libggml-vulkan.so"
+_DRIVER = Path("/usr/share/vulkan/icd.d")
+pytestmark = [
+    pytest.mark.native,
+    pytest.mark.skipif(not _PLUGIN.is_file(), reason="make native PRESET=vulkan has not been run"),
+    pytest.mark.skipif(not any(_DRIVER.glob("lvp_icd*.json")), reason="mesa-vulkan-drivers is not installed"),
+]
+
+_OPTIONS = {"prompt": "The capital of France is", "temperature": 0.0, "max_tokens": 4, "logprobs": 1}
+
+
+@pytest.fixture(scope="module")
+def accelerated(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings with a copy of the libraries to which the plug-in was added, as its package does."""
+    directory = tmp_path_factory.mktemp("vulkan") / "native"
+    shutil.copytree(native.find(settings).directory, directory, symlinks=True)
+    shutil.copy2(_PLUGIN, directory)
+    return replace(settings, native_dirs=(directory,))
+
+
+@pytest.fixture
+def software_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By itself the plug-in takes no software device."""
+    monkeypatch.setenv("GGML_VK_VISIBLE_DEVICES", "0")
+
+
+async def logprobs(settings: Settings, model: InstalledModel, layers: int) -> list[dict[str, Any]]:
+    """Return the greedy tokens with their logprobs, with ``layers`` of the model on the GPU."""
+    pool = EnginePool(replace(settings, gpu_layers=layers))
+    try:
+        frames = await read_frames(await Session(model, pool.acquire).generate(_OPTIONS))
+        (loaded,) = pool.loaded()
+    finally:
+        await pool.close()
+    assert loaded.placement.gpu_layers == layers
+    assert frames[-1]["type"] == "end"
+    return [token for frame in frames if frame["type"] == "logprobs" for token in frame["tokens"]]
+
+
+async def test_the_device_is_listed(accelerated: Settings, software_gpu: None) -> None:
+    service = Service(accelerated, Store(accelerated, catalogue.load(accelerated.catalogue)))
+    devices = await service.devices()
+    assert {"Vulkan0", "CPU"} == {device["name"] for device in devices}
+    assert all(device["kind"] != "failed" for device in devices)
+
+
+def test_a_software_driver_is_not_used_by_itself(accelerated: Settings) -> None:
+    found = machine.probe(accelerated)
+    assert [device.kind for device in found.devices] == ["cpu"]
+    assert found.failed == ()
+
+
+@pytest.mark.parametrize("layers", [8, 31])
+async def test_it_answers_as_the_processor_does_but_for_rounding(
+    accelerated: Settings, software_gpu: None, model: InstalledModel, layers: int
+) -> None:
+    ours, theirs = [await logprobs(accelerated, model, count) for count in (0, layers)]
+    # Later tokens follow other ones as soon as two candidates are about equally likely: docs/native.md.
+    assert theirs[0]["text"] == ours[0]["text"]
+    assert theirs[0]["logprob"] == pytest.approx(ours[0]["logprob"], abs=0.3)
