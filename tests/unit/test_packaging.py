@@ -8,10 +8,13 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
 import typer.main
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import kylin_gguf
 from kylin_gguf import catalogue
@@ -41,10 +44,26 @@ def test_bundled_packages_have_the_versions_that_are_tested() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     tested = pins("\n".join(project["dependencies"] + project["optional-dependencies"]["convert"]))
     bundled = pins("".join(map(requirements, BUNDLED)))
-    from_elsewhere = {"jinja2", "numpy", "pyyaml", "llama-cpp-python"}
+    from_elsewhere = FROM_DEBIAN | {"llama-cpp-python"}
     assert {name: bundled.get(name) for name in tested.keys() - from_elsewhere} == {
         name: version for name, version in tested.items() if name not in from_elsewhere
     }
+
+
+FROM_DEBIAN = {"jinja2", "numpy", "pyyaml"}
+LEFT_OUT = {"click", "hf-xet", "requests"}
+"""debian/requirements/engine.txt says why."""
+
+
+def test_what_the_bundled_packages_need_is_there() -> None:
+    bundled = pins("".join(map(requirements, BUNDLED)))
+    lines = [line for name in bundled for line in requires(name) or ()]
+    needed = {
+        canonicalize_name(requirement.name)
+        for requirement in map(Requirement, lines)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+    }
+    assert needed - bundled.keys() - FROM_DEBIAN == LEFT_OUT
 
 
 @pytest.mark.parametrize("name", [*BUNDLED, "model"])
