@@ -1,10 +1,13 @@
-"""Force each CPU variant of llama.cpp that this processor can run: is the greedy text the same, and how fast?
+"""Force each CPU variant of llama.cpp that this processor can run: how alike are they, and how fast?
 
-    python bench/cpu_variants.py [--model NAME] [--threads N] [--rounds N]
+    python -m bench.cpu_variants [--model NAME] [--threads N] [--rounds N]
 
-Every variant gets a folder with the core and itself alone, so that nothing else can be chosen. The text comes
-from our engine, the speeds from llama-bench, in turns. Writes bench/results/MACHINE/cpu-variants.json and
-prints a table. Exit status 1 when two variants give different texts.
+Every variant gets a folder with the core and itself alone, so that nothing else can be chosen. The text
+is the engine's, greedy; the divergence from the variant that llama.cpp chooses by itself, over text that
+the converter holds out, from llama-perplexity; the speeds from llama-bench, in turns. Variants add
+numbers up in different orders, so texts part where two tokens are about equally likely; the divergence
+says how far. Writes bench/results/MACHINE/cpu-variants.json and prints a table. Exit status 1 when one
+strays too far.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import shutil
 import statistics
 import subprocess
@@ -31,6 +35,10 @@ from kylin_gguf.store import Store
 
 PROMPT = "Why is the sky blue? Explain it to a child."
 TOKENS = 64
+BOUND = 0.01
+"""Mean divergence (Kullback-Leibler, in nats) that still counts as rounding."""
+
+_TEXT = Path(__file__).parents[1] / "convert" / "kylin_convert" / "corpus" / "held-out.txt"
 _PREFIX = "libggml-cpu-"
 
 
@@ -40,8 +48,8 @@ def alone(directory: Path, variant: str, target: Path) -> Path:
     for path in directory.iterdir():
         if path.name.startswith(_PREFIX) and path.name != f"{_PREFIX}{variant}.so":
             continue
-        if path.name == "llama-bench":
-            shutil.copy2(path, target)  # it looks for plug-ins where its file is, not where the link is
+        if path.name.startswith("llama-"):
+            shutil.copy2(path, target)  # a tool looks for plug-ins where its file is, not where the link is
         else:
             (target / path.name).symlink_to(path)
     return target
@@ -74,12 +82,29 @@ def speeds(directory: Path, model: InstalledModel, threads: int) -> dict[str, fl
     return {"prompt" if item["n_prompt"] else "decode": round(item["avg_ts"], 2) for item in results}
 
 
+def divergence(directory: Path, model: InstalledModel, base: Path) -> dict[str, float]:
+    """Return how far the variant in ``directory`` is from ``base``, which the first call writes."""
+    command: list[object] = [directory / "llama-perplexity", "-m", model.path, "-f", _TEXT, "-c", 128]
+    command += ["-b", 128, "--chunks", 4, "--kl-divergence-base", base]
+    command += ["--kl-divergence"] if base.exists() else []
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=True)
+    patterns = {
+        "mean": r"Mean +KLD: +(\S+)",
+        "largest": r"Maximum KLD: +(\S+)",
+        "same": r"Same top p: +(\S+)",
+    }
+    found = {name: re.search(pattern, done.stdout + done.stderr) for name, pattern in patterns.items()}
+    return {name: float(match[1]) for name, match in found.items() if match}
+
+
 def measure(settings: Settings, model: InstalledModel, threads: int, rounds: int) -> dict[str, Any]:
     """Return what each variant said, and its speeds; None for one that this processor cannot run."""
     libraries = native.find(settings).directory
     names = sorted(path.stem.removeprefix(_PREFIX) for path in libraries.glob(f"{_PREFIX}*.so"))
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="kylin-gguf-bench-") as scratch:
+        base = Path(scratch, "base")
+        divergence(libraries, model, base)
         for name in names:
             directory = alone(libraries, name, Path(scratch, name))
             try:
@@ -88,6 +113,7 @@ def measure(settings: Settings, model: InstalledModel, threads: int, rounds: int
                 found[name] = None
             else:
                 found[name] = {"text": text, "speeds": []}
+                found[name]["divergence"] = divergence(directory, model, base)
         runnable = [name for name in names if found[name]]
         for turn in range(rounds):
             for name in runnable if turn % 2 == 0 else reversed(runnable):
@@ -101,11 +127,18 @@ def table(found: dict[str, Any]) -> str:
     def median(name: str, figure: str) -> float:
         return float(statistics.median(sample[figure] for sample in found[name]["speeds"]))
 
-    lines = ["| variant | prompt, tokens/s | decode, tokens/s |", "|---|--:|--:|"]
+    lines = [
+        "| variant | prompt, tokens/s | decode, tokens/s | divergence, mean | largest | same top token |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
     runnable = [name for name in found if found[name]]
     for name in sorted(runnable, key=lambda name: median(name, "decode")):
-        lines.append(f"| {name} | {median(name, 'prompt'):.0f} | {median(name, 'decode'):.0f} |")
-    lines += [f"| {name} | not on this processor | |" for name in found if not found[name]]
+        parted = found[name]["divergence"]
+        lines.append(
+            f"| {name} | {median(name, 'prompt'):.0f} | {median(name, 'decode'):.0f} "
+            f"| {parted['mean']:.6f} | {parted['largest']:.4f} | {parted['same']:.1f} % |"
+        )
+    lines += [f"| {name} | not on this processor | | | | |" for name in found if not found[name]]
     return "\n".join(lines)
 
 
@@ -131,7 +164,8 @@ def main() -> int:
     print(table(written["variants"]))
     texts = {found["text"] for found in written["variants"].values() if found}
     print(f"\n{len(texts)} different text(s); written to {path}")
-    return 0 if len(texts) == 1 else 1
+    strayed = [n for n, found in written["variants"].items() if found and found["divergence"]["mean"] > BOUND]
+    return 1 if strayed else 0
 
 
 if __name__ == "__main__":

@@ -39,6 +39,11 @@ PROCESSORS = {
 """The plainest processor that has what a variant needs."""
 
 
+def processor(variant: str, vlen: int) -> str:
+    """Return qemu's name for the processor for ``variant`` with vectors of ``vlen`` bits."""
+    return PROCESSORS[variant].format(vlen=vlen)
+
+
 class Machine:
     """qemu with the plug-in that counts."""
 
@@ -50,8 +55,7 @@ class Machine:
 
     def run(self, variant: str, command: list[Any]) -> subprocess.CompletedProcess[str]:
         """Run ``command`` on a processor for ``variant``."""
-        processor = PROCESSORS[variant].format(vlen=self._vlen)
-        qemu = [self._qemu, "-cpu", processor, "-L", SYSROOT, "-plugin", self._plugin]
+        qemu = [self._qemu, "-cpu", processor(variant, self._vlen), "-L", SYSROOT, "-plugin", self._plugin]
         return subprocess.run([*map(str, [*qemu, *command])], capture_output=True, text=True, check=True)
 
     def per_token(self, variant: str, tools: Path, model: Path) -> int:
@@ -114,15 +118,14 @@ def main() -> int:
         "taken": record.now(),
         "versions": {**record.versions(), "qemu": version.partition("\n")[0]},
         "conditions": {"threads": 1, "vlen": asked.vlen, "model": synthetic.__doc__, "tokens": TOKENS},
-        "processors": PROCESSORS,
-        "chosen": chosen,
+        "chosen": {processor(variant, asked.vlen): choice for variant, choice in chosen.items()},
         "instructions_per_token": found,
     }
     path = record.RESULTS / f"qemu-riscv64-vlen{asked.vlen}.json"
     path.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
     print(table(found))
     for variant, choice in chosen.items():
-        print(f"\n{PROCESSORS[variant]}: chooses {choice}")
+        print(f"\n{processor(variant, asked.vlen)}: chooses {choice}")
     return 0 if all(variant == choice for variant, choice in chosen.items()) else 1
 
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from kylin_gguf.engine.batch import Batch
 from kylin_gguf.engine.model import LogTail, Model
+from kylin_gguf.engine.threads import Threads
 from kylin_gguf.errors import ContextFull, DecodeFailed, LoadFailed
 from kylin_gguf.records import KvType, Placement
 
@@ -54,6 +55,7 @@ class Context:
         self.handle = llama_cpp.llama_init_from_model(model.handle, self._params(placement))
         if not self.handle:
             raise LoadFailed(str(model.path), log.reason())
+        self._threads, self._thread_count = Threads(placement.threads), placement.threads
         self._memory = llama_cpp.llama_get_memory(self.handle)
         self.has_cache = bool(self._memory)
         """Whether what was decoded is kept for later tokens: encoders and diffusion models have no memory."""
@@ -105,15 +107,25 @@ class Context:
             ContextFull: no free KV cells; the cache is as before the call.
             DecodeFailed: any other status.
         """
+        self._choose_threads()
+        began = time.perf_counter()
         if interrupted is None or batch.size < INTERRUPT_TOKENS:
             status = llama_cpp.llama_decode(self.handle, batch.as_struct())
         else:
             status = self._decode_interruptibly(batch, interrupted)
+        if status == 0:
+            self._threads.observe(batch.size, time.perf_counter() - began)
         if status == _NO_KV_SLOT:
             raise ContextFull(batch.size, self.length)
         if status not in (0, _ABORTED):
             raise DecodeFailed(status)
         return bool(status == 0)
+
+    def _choose_threads(self) -> None:
+        count = self._threads.next()
+        if count != self._thread_count:
+            self._thread_count = count
+            llama_cpp.llama_set_n_threads(self.handle, count, count)
 
     def _decode_interruptibly(self, batch: Batch, interrupted: Callable[[], bool]) -> int:
         failure: list[BaseException] = []

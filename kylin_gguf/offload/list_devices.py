@@ -20,8 +20,9 @@ def main() -> None:
     except KylinError as error:
         json.dump({"error": error.to_wire()}, sys.stdout)
     else:
-        found = {"devices": loaded.devices, "failed": loaded.failed}
-        json.dump({name: [asdict(item) for item in items] for name, items in found.items()}, sys.stdout)
+        devices = [asdict(device) for device in loaded.devices]
+        failed = [asdict(plugin) for plugin in loaded.failed]
+        json.dump({"devices": devices, "failed": failed}, sys.stdout)
 
 
 if __name__ == "__main__":

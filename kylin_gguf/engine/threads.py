@@ -1,0 +1,161 @@
+"""How many threads the next step gets: as many as pay, beside whatever else runs on this machine.
+
+The threads of a decode wait for each other at some hundred points. If another program takes the core of one,
+all wait for it: on two cores, one busy program makes two threads slower than one. So the engine watches how
+much others compute, leaves them that many cores, and sees from its own steps whether one thread more or less
+would be better.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from statistics import median
+
+CROWDED = 0.4
+"""Cores in use by others from which on steps are compared. One busy program beside a decode on all of two
+cores gets two thirds of one."""
+
+GLANCE_S = 0.25
+"""How often the use of the cores is looked at; it is counted in hundredths of a second."""
+
+PROBE_STEPS = 5
+"""Steps of one size that a count is judged by."""
+
+FIRST_WAIT, LONGEST_WAIT = 64, 1024
+"""Steps between two probes of another count. A probe that finds nothing better doubles the wait."""
+
+_BETTER = 0.92
+"""What part of the present time a step must take for its count to be preferred: steps beside other programs
+differ a lot among themselves."""
+
+_HOPELESS = 2.0
+"""A step that takes so many times the present one ends its probe: threads that spin while one of them waits
+for a core can take five times as long."""
+
+
+def used_by_others(
+    stat: str = "/proc/stat",
+    clock: Callable[[], float] = time.monotonic,
+    own: Callable[[], float] = time.process_time,
+) -> Callable[[], float]:
+    """Return a function that says how many cores all other programs used since it was last called, on average
+    (proc(5): user, nice, system, irq and softirq of the line ``cpu``)."""
+    descriptor = os.open(stat, os.O_RDONLY | os.O_CLOEXEC)
+    ticks = os.sysconf("SC_CLK_TCK")
+
+    def busy() -> float:
+        user, nice, system, _idle, _iowait, irq, softirq, *_ = map(
+            int, os.pread(descriptor, 256, 0).partition(b"\n")[0].split()[1:]
+        )
+        return (user + nice + system + irq + softirq) / ticks
+
+    before = busy(), own(), clock()
+
+    def since() -> float:
+        nonlocal before
+        now = busy(), own(), clock()
+        everyone, ours, seconds = (after - then for after, then in zip(now, before, strict=True))
+        before = now
+        return max(everyone - ours, 0.0) / seconds if seconds > 0 else 0.0
+
+    return since
+
+
+class Threads:
+    """Chooses a count for each step, and learns from how long it took."""
+
+    def __init__(
+        self,
+        most: int,
+        cores: int | None = None,
+        others: Callable[[], float] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Args:
+        most: How many threads a step may have at all.
+        cores: Processors of this machine that all programs share; None: as many as there are.
+        others: Says how many of them others used since it was last asked; None: ``used_by_others``.
+        """
+        self._most = most
+        self._cores = cores or os.cpu_count() or most
+        self._others = others or used_by_others()
+        self._clock = clock
+        self._glanced = clock()
+        self._use = 0.0
+        """What others used when looked at last."""
+        self._use_known = 0.0
+        """The same when steps were first compared, or began to be compared more often again."""
+        self._crowded = False
+        self._count = self._probed = most
+        self._size = 0
+        self._times: list[float] = []
+        """Seconds of steps of ``_size`` tokens with ``_probed`` threads."""
+        self._present = 0.0
+        """Median of them with ``_count`` threads, when a probe began."""
+        self._upward = True
+        self._wait = self._due = FIRST_WAIT
+
+    def next(self) -> int:
+        """Return how many threads to use now."""
+        if self._most > 1 and self._clock() - self._glanced >= GLANCE_S:
+            self._glance()
+        return self._probed
+
+    def _glance(self) -> None:
+        """Look at what others use; only what two glances agree on is believed."""
+        self._glanced = self._clock()
+        before, self._use = self._use, self._others()
+        if max(before, self._use) < CROWDED:
+            self._crowded = False
+            self._count = self._probed = self._most
+        elif min(before, self._use) < CROWDED:
+            return
+        elif not self._crowded:
+            self._crowded = True
+            self._count = max(min(round(self._cores - self._use), self._most), 1)
+            self._begin_anew()
+        elif min(abs(use - self._use_known) for use in (before, self._use)) > CROWDED:
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._use_known, self._wait = self._use, FIRST_WAIT
+        self._return()
+
+    def _return(self) -> None:
+        """Go back to the chosen count, and forget what steps took."""
+        self._probed, self._due = self._count, self._wait
+        self._times = []
+
+    def observe(self, tokens: int, seconds: float) -> None:
+        """Note how long a step of ``tokens`` took with the count that ``next`` returned."""
+        if not self._crowded:
+            return
+        if tokens != self._size:
+            self._size = tokens
+            self._return()
+        self._times = [*self._times[1 - PROBE_STEPS :], seconds]
+        full = len(self._times) == PROBE_STEPS
+        if self._probed != self._count:
+            if full or seconds > _HOPELESS * self._present:
+                self._judge()
+            return
+        self._due -= 1
+        if self._due <= 0 and full:
+            self._present = median(self._times)
+            self._probed, self._times = self._neighbour(), []
+
+    def _neighbour(self) -> int:
+        """Return the count to try: one more and one less in turn, where there are such."""
+        self._upward = not self._upward
+        if self._count == self._most:
+            return self._count - 1
+        return self._count + 1 if self._upward or self._count == 1 else self._count - 1
+
+    def _judge(self) -> None:
+        if median(self._times) < _BETTER * self._present:
+            self._count, self._wait = self._probed, FIRST_WAIT
+        else:
+            self._wait = min(2 * self._wait, LONGEST_WAIT)
+        self._return()

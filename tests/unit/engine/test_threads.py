@@ -1,0 +1,137 @@
+"""Choosing threads beside other programs, on machines whose speed is a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kylin_gguf.engine.threads import FIRST_WAIT, GLANCE_S, PROBE_STEPS, Threads, used_by_others
+
+# Seconds of one step by threads, alone and beside one and two busy programs on two cores.
+TWO_CORES = ({1: 0.0197, 2: 0.0160}, {1: 0.0192, 2: 0.0400}, {1: 0.0263, 2: 0.0385})
+
+
+class Machine:
+    """A machine on which a step takes what a table says and others use what is set."""
+
+    def __init__(self, most: int, cores: int | None = None) -> None:
+        self.now = self.use = 0.0
+        self.counts: list[int] = []
+        self.threads = Threads(most, cores or most, lambda: self.use, lambda: self.now)
+
+    def run(self, table: dict[int, float], seconds: float, size: int = 1) -> float:
+        """Take steps for ``seconds``; return how many there were in one second."""
+        end, steps = self.now + seconds, 0
+        while self.now < end:
+            count = self.threads.next()
+            self.counts.append(count)
+            self.now += table[count]
+            self.threads.observe(size, table[count])
+            steps += 1
+        return steps / seconds
+
+
+def test_alone_every_core_gets_a_thread() -> None:
+    machine = Machine(2)
+    machine.use = 0.1  # a client that reads, a clock that ticks
+    machine.run(TWO_CORES[0], 5)
+    assert set(machine.counts) == {2}
+
+
+@pytest.mark.parametrize(("programs", "use"), [(1, 0.7), (2, 1.0)])
+def test_beside_busy_programs_it_is_nearly_as_fast_as_the_best_count(programs: int, use: float) -> None:
+    machine, table = Machine(2), TWO_CORES[programs]
+    machine.use = use
+    machine.run(table, 1)  # it takes two glances to believe it
+    assert machine.run(table, 30) > 0.95 / min(table.values())
+
+
+def test_when_the_others_end_every_core_has_a_thread_again_within_a_second() -> None:
+    machine = Machine(2)
+    machine.use = 0.7
+    machine.run(TWO_CORES[1], 5)
+    assert machine.counts[-1] == 1
+    machine.use = 0.0
+    machine.run(TWO_CORES[0], 1)
+    assert machine.counts[-1] == 2
+
+
+def test_a_machine_where_threads_pay_all_the_same_gets_them() -> None:
+    """As many busy programs as cores: leaving them all cores would leave nothing."""
+    machine = Machine(8)
+    machine.use = 7.0
+    table = {count: 0.1 / min(count, 4) for count in range(1, 9)}
+    machine.run(table, 120)
+    assert machine.counts[PROBE_STEPS] == 8, "not seen yet"
+    assert max(machine.counts[-FIRST_WAIT:]) >= 4
+    assert min(machine.counts) == 1, "what was left of the cores"
+
+
+def test_more_processors_than_threads_leave_room_for_others() -> None:
+    machine = Machine(4, cores=8)
+    machine.use = 2.0
+    machine.run(dict.fromkeys(range(1, 5), 0.01), 1)
+    assert machine.counts[-1] == 4
+
+
+def test_steps_of_different_sizes_are_not_compared() -> None:
+    machine = Machine(2)
+    machine.use = 0.7
+    machine.run(TWO_CORES[1], 1)
+    before = len(machine.counts)
+    for _ in range(200):  # by turns: never five of one size in a row
+        machine.run(TWO_CORES[1], TWO_CORES[1][1], size=1)
+        machine.run(TWO_CORES[1], TWO_CORES[1][1], size=9)
+    assert set(machine.counts[before:]) == {1}
+
+
+def test_probes_become_rare_where_nothing_changes() -> None:
+    machine = Machine(2)
+    machine.use = 0.7
+    machine.run(TWO_CORES[1], 60)
+    tried = [machine.counts[at : at + 500].count(2) for at in (50, len(machine.counts) - 500)]
+    assert tried[0] > tried[1]
+
+
+@given(
+    most=st.integers(1, 16),
+    events=st.lists(
+        st.tuples(st.floats(0, 20), st.floats(0.0001, 2.0), st.integers(1, 512)), min_size=1, max_size=300
+    ),
+)
+def test_a_count_is_never_out_of_range(most: int, events: list[tuple[float, float, int]]) -> None:
+    machine = Machine(most)
+    for use, seconds, size in events:
+        machine.use = use
+        assert 1 <= machine.threads.next() <= most
+        machine.now += seconds
+        machine.threads.observe(size, seconds)
+
+
+def test_a_single_thread_never_looks() -> None:
+    def fail() -> float:
+        raise AssertionError("there is nothing to choose")
+
+    now = iter(range(0, 1000, 10))
+    threads = Threads(1, 1, fail, lambda: float(next(now)))
+    assert [threads.next() for _ in range(5)] == [1] * 5
+
+
+def test_what_others_use_is_everybodys_time_less_our_own(tmp_path: Path) -> None:
+    stat = tmp_path / "stat"
+    fields = "cpu  {user} 0 0 9000 0 0 0 0 0 0\ncpu0 1 2 3\n"
+    stat.write_text(fields.format(user=1000), encoding="ascii")
+    clock, own = iter([0.0, 10.0, 10.0]), iter([0.0, 12.0, 12.0])
+    used = used_by_others(str(stat), lambda: next(clock), lambda: next(own))
+    stat.write_text(fields.format(user=1000 + 2000), encoding="ascii")
+    assert used() == pytest.approx((20.0 - 12.0) / 10.0), "hundredths of a second, as on every Linux"
+    assert used() == 0.0, "no time has passed"
+
+
+def test_the_real_machine_can_be_asked() -> None:
+    used = used_by_others()
+    assert used() >= 0.0
+    assert GLANCE_S > 0.01, "the kernel counts in hundredths of a second"
