@@ -38,6 +38,11 @@ bench: venv native locale model ## Measure against llama.cpp's own tools (CASES=
 test: venv native locale model ## Run the unit, bus and end-to-end tests (PYTEST_ARGS=...)
 	@.venv/bin/python -m pytest $(PYTEST_ARGS)
 
+.PHONY: deb
+deb: DEBIAN_PACKAGES += dpkg-dev git
+deb: venv ## Build the Debian packages in build/deb/
+	@debian/build-packages build/deb
+
 .PHONY: lint
 lint: venv ## Check style, types, the import table and generated pages
 	@# No cache: how an import is sorted depends on which other files there are.

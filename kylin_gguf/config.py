@@ -7,6 +7,7 @@ Reading settings touches nothing but the configuration files: no directory is ma
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -20,6 +21,8 @@ from kylin_gguf.records import Settings
 ENV_PREFIX = "KYLIN_GGUF_"
 SYSTEM_CONFIG = Path("/etc/kylin-gguf/config.yaml")
 SYSTEM_SHARE = Path("/usr/share/kylin-gguf")
+# Debian's Python knows the architecture's directory (x86_64-linux-gnu); elsewhere there is none.
+SYSTEM_LIB = Path("/usr/lib", getattr(sys.implementation, "_multiarch", ""), "kylin-gguf")
 _CHECKOUT = Path(__file__).resolve().parent.parent
 _NAMES = tuple(f.name for f in fields(Settings) if f.name != "origins")
 _PATHS = ("models_dir", "cache_dir", "state_dir", "runtime_dir", "catalogue")
@@ -58,7 +61,7 @@ def _defaults(environ: Mapping[str, str]) -> dict[str, Any]:
         return (value if value.is_absolute() else home / fallback) / "kylin-gguf"
 
     runtime = Path(environ.get("XDG_RUNTIME_DIR", ""))
-    native = [SYSTEM_SHARE.parent.parent / "lib" / "kylin-gguf"]
+    native = [SYSTEM_LIB]
     if in_checkout():
         native.insert(0, _CHECKOUT / "build" / "native" / "cpu")
     return {

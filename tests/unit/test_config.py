@@ -62,3 +62,12 @@ def test_reading_settings_creates_nothing(environ: dict[str, str], tmp_path: Pat
     before = sorted(tmp_path.rglob("*"))
     config.load(environ=environ)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_installed_program_finds_its_libraries_in_the_systems_directory(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "in_checkout", lambda: False)
+    (directory,) = config.load(environ=environ).native_dirs
+    assert directory.name == "kylin-gguf"
+    assert directory.parent in (Path("/usr/lib"), *Path("/usr/lib").glob("*-linux-*"))

@@ -1,0 +1,168 @@
+"""What ``debian/`` repeats from elsewhere is the same there, and the launcher keeps strangers out."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import requires
+from pathlib import Path
+
+import pytest
+import typer.main
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import kylin_gguf
+from kylin_gguf import catalogue
+from kylin_gguf.catalogue import PypiSource
+from kylin_gguf.cli import app
+
+ROOT = Path(__file__).resolve().parents[2]
+DEBIAN = ROOT / "debian"
+BUNDLED = ("engine", "convert")
+
+
+def pins(text: str) -> dict[str, str]:
+    return dict(re.findall(r"^([\w-]+)==(\S+)", text, re.MULTILINE))
+
+
+def requirements(name: str) -> str:
+    return (DEBIAN / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def test_the_packages_version_is_the_projects() -> None:
+    changelog = (DEBIAN / "changelog").read_text(encoding="utf-8")
+    found = re.match(r"kylin-gguf-engine \((\S+)-ok\d+\) (nile|huanghe);", changelog)
+    assert found and found[1] == kylin_gguf.__version__
+
+
+def test_bundled_packages_have_the_versions_that_are_tested() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    tested = pins("\n".join(project["dependencies"] + project["optional-dependencies"]["convert"]))
+    bundled = pins("".join(map(requirements, BUNDLED)))
+    from_elsewhere = FROM_DEBIAN | {"llama-cpp-python"}
+    assert {name: bundled.get(name) for name in tested.keys() - from_elsewhere} == {
+        name: version for name, version in tested.items() if name not in from_elsewhere
+    }
+
+
+FROM_DEBIAN = {"jinja2", "numpy", "pyyaml"}
+LEFT_OUT = {"click", "hf-xet", "requests"}
+"""debian/requirements/engine.txt says why."""
+
+
+def test_what_the_bundled_packages_need_is_there() -> None:
+    bundled = pins("".join(map(requirements, BUNDLED)))
+    lines = [line for name in bundled for line in requires(name) or ()]
+    needed = {
+        canonicalize_name(requirement.name)
+        for requirement in map(Requirement, lines)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+    }
+    assert needed - bundled.keys() - FROM_DEBIAN == LEFT_OUT
+
+
+@pytest.mark.parametrize("name", [*BUNDLED, "model"])
+def test_every_requirement_is_pinned_by_hash(name: str) -> None:
+    lines = [line for line in requirements(name).replace("\\\n", "").splitlines() if line[0] != "#"]
+    assert lines
+    for line in lines:
+        assert re.fullmatch(r"[\w-]+==\S+(\s+--hash=sha256:[0-9a-f]{64})+", line), line
+
+
+def test_the_packaged_model_is_the_catalogues() -> None:
+    sources = [
+        source
+        for model in catalogue.load(ROOT / "models.yaml").models
+        for source in model.sources
+        if isinstance(source, PypiSource)
+    ]
+    assert [(f"{source.package}=={source.version}", source.wheel_sha256) for source in sources] == re.findall(
+        r"^(\S+) \\\n +--hash=sha256:(\w+)$", requirements("model"), re.MULTILINE
+    )
+    member = DEBIAN / "kylin-gguf-model-smollm2.install"
+    assert sources[0].member.rpartition("/")[0] in member.read_text(encoding="utf-8")
+
+
+def test_the_licence_of_everything_bundled_is_stated() -> None:
+    stated = re.findall(r"^(?:Files:)? archives/(\w+)-\*$", copyright_file(), re.MULTILINE)
+    wheels = {name.replace("-", "_") for name in pins("".join(map(requirements, BUNDLED)))}
+    assert sorted(stated) == sorted(wheels | {"llama_cpp_python"})
+
+
+def test_every_licence_has_its_text() -> None:
+    used = set(re.findall(r"^License: (.+)$", copyright_file(), re.MULTILINE))
+    names = {name for licences in used for name in re.split(r" and | or ", licences)}
+    texts = set(re.findall(r"^License: (\S+)\n ", copyright_file(), re.MULTILINE))
+    assert names == texts
+
+
+def copyright_file() -> str:
+    return (DEBIAN / "copyright").read_text(encoding="utf-8")
+
+
+def options() -> Iterator[tuple[str, str]]:
+    """Yield each command with each of its long options, as the program has them."""
+    program = typer.main.get_command(app.build([]))
+    yield from (("", option) for parameter in program.params for option in parameter.opts)
+    for name, command in program.commands.items():  # type: ignore[attr-defined]
+        yield name, ""
+        yield from ((name, option) for parameter in command.params for option in parameter.opts)
+
+
+def test_the_man_pages_name_every_command_and_option() -> None:
+    pages = {
+        path.name: path.read_text(encoding="utf-8").replace("\\-", "-")
+        for path in (DEBIAN / "man").glob("*.1")
+    }
+    missing = []
+    for command, option in options():
+        page = pages["kylin-gguf-convert.1" if command == "convert" and option else "kylin-gguf.1"]
+        if option.startswith("-"):
+            described = re.search(rf"(?<![\w-]){option}(?![\w-])", page)
+        else:
+            described = not command or f"kylin-gguf {command}" in page
+        if not described:
+            missing.append(f"{command} {option}")
+    assert not missing
+
+
+STRANGER = "import sys; sys.exit('a stranger was imported')"
+MAIN = """import json, os, sys
+def main():
+    print(json.dumps([sys.path, {n: v for n, v in os.environ.items() if n.startswith("PYTHON")}]))
+"""
+
+
+def write_module(directory: Path, text: str) -> Path:
+    package = directory / "kylin_gguf" / "cli"
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").touch()
+    (package / "__init__.py").touch()
+    (package / "app.py").write_text(text, encoding="utf-8")
+    return directory
+
+
+def test_the_launcher_runs_its_own_modules_and_has_children_do_so(tmp_path: Path) -> None:
+    ours, strangers = write_module(tmp_path / "ours", MAIN), write_module(tmp_path / "strangers", STRANGER)
+    script = (DEBIAN / "bin" / "kylin-gguf").read_text(encoding="utf-8")
+    first, _, rest = script.partition("\n")
+    assert first == "#!/usr/bin/python3 -I"
+    launcher = strangers / "kylin-gguf"
+    launcher.write_text(rest.replace("/usr/lib/kylin-gguf/python", str(ours)), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-I", launcher],
+        cwd=strangers,
+        env={"PYTHONPATH": str(strangers), "PYTHONHOME": "/nowhere", "PYTHONUSERBASE": str(strangers)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    path, environment = json.loads(done.stdout)
+    assert path[0] == str(ours)
+    assert str(strangers) not in path
+    assert environment == {"PYTHONPATH": str(ours), "PYTHONNOUSERSITE": "1"}
