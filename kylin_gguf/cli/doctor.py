@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from typing import Literal
@@ -21,7 +18,7 @@ from kylin_gguf.bus.client import Client
 from kylin_gguf.cli import output
 from kylin_gguf.cli.models import AsJson
 from kylin_gguf.errors import KylinError
-from kylin_gguf.native import LoadedLibraries
+from kylin_gguf.offload import machine
 from kylin_gguf.records import Settings
 from kylin_gguf.store import Store
 from kylin_gguf.translation import translate as _
@@ -83,10 +80,7 @@ def _check_settings(settings: Settings) -> Iterator[Finding]:
 
 def _check_libraries(settings: Settings) -> Iterator[Finding]:
     libraries = native.find(settings)
-    loaded = _load_in_child(settings)
-    if loaded is None:
-        yield Finding("problem", "libraries", _("loading them crashed; a graphics driver may be broken"))
-        return
+    loaded = machine.libraries(settings)
     yield Finding("ok", "libraries", f"llama.cpp {loaded.version}, {loaded.directory}")
     for device in loaded.devices:
         memory = output.size(device.memory_total)
@@ -98,16 +92,6 @@ def _check_libraries(settings: Settings) -> Iterator[Finding]:
             yield Finding(
                 "note", "tool", _("{tool} is missing: models cannot be converted").format(tool=tool)
             )
-
-
-def _load_in_child(settings: Settings) -> LoadedLibraries | None:
-    """Load the libraries in a process of their own; return None when that crashed."""
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        try:
-            return pool.submit(native.load, settings).result()
-        except BrokenProcessPool:
-            return None
 
 
 def _check_models(settings: Settings) -> Iterator[Finding]:

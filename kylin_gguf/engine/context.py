@@ -55,6 +55,7 @@ class Context:
         self.handle = llama_cpp.llama_init_from_model(model.handle, self._params(placement))
         if not self.handle:
             raise LoadFailed(str(model.path), log.reason())
+        self._log = log
         self._threads, self._thread_count = Threads(placement.threads), placement.threads
         self._memory = llama_cpp.llama_get_memory(self.handle)
         self.has_cache = bool(self._memory)
@@ -145,10 +146,10 @@ class Context:
 
         callback = llama_cpp.ggml_abort_callback(ask)
         llama_cpp.llama_set_abort_callback(self.handle, callback, None)
-        try:
-            status = int(llama_cpp.llama_decode(self.handle, batch.as_struct()))
-        finally:
-            llama_cpp.llama_set_abort_callback(self.handle, _NEVER, None)
+        self._log.hold()
+        status = int(llama_cpp.llama_decode(self.handle, batch.as_struct()))
+        llama_cpp.llama_set_abort_callback(self.handle, _NEVER, None)
+        self._log.release(forget=status == _ABORTED)
         if failure:
             raise failure[0]
         return status

@@ -39,11 +39,26 @@ class LogTail:
 
     def __init__(self, lines: int = 4) -> None:
         self._lines: deque[str] = deque(maxlen=lines)
+        self._held: list[tuple[int, str]] | None = None
 
     def __call__(self, level: int, text: str) -> None:
-        if level >= _WARNING and text.strip():
-            self._lines.append(text.strip())
-            log.log(logging.WARNING if level == _WARNING else logging.ERROR, "llama.cpp: %s", text.strip())
+        if level < _WARNING or not text.strip():
+            return
+        if self._held is not None:
+            self._held.append((level, text))
+            return
+        self._lines.append(text.strip())
+        log.log(logging.WARNING if level == _WARNING else logging.ERROR, "llama.cpp: %s", text.strip())
+
+    def hold(self) -> None:
+        """Say nothing until ``release``: to llama.cpp a decode that was given up on purpose is an error."""
+        self._held = []
+
+    def release(self, *, forget: bool) -> None:
+        """Say what has come meanwhile, or forget it."""
+        held, self._held = self._held or [], None
+        for level, text in held if not forget else ():
+            self(level, text)
 
     def reason(self) -> str:
         """Return the remembered lines as one."""

@@ -11,7 +11,8 @@ from kylin_gguf.errors import KylinError
 
 
 def main() -> None:
-    """Print ``{"devices": [...], "failed": [...]}`` or ``{"error": ...}`` (KylinError.to_wire).
+    """Print ``{"directory", "version", "devices": [...], "failed": [...]}`` or ``{"error": ...}``
+    (KylinError.to_wire).
 
     The lists hold records.Device and records.FailedPlugin as objects.
     """
@@ -22,7 +23,8 @@ def main() -> None:
     else:
         devices = [asdict(device) for device in loaded.devices]
         failed = [asdict(plugin) for plugin in loaded.failed]
-        json.dump({"devices": devices, "failed": failed}, sys.stdout)
+        found = {"directory": str(loaded.directory), "version": loaded.version}
+        json.dump({**found, "devices": devices, "failed": failed}, sys.stdout)
 
 
 if __name__ == "__main__":

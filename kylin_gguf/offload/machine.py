@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kylin_gguf.errors import LibraryLoadFailed, from_wire
+from kylin_gguf.native import LoadedLibraries
 from kylin_gguf.records import Device, FailedPlugin, Settings
 
 _PROBE_SECONDS = 60
@@ -56,8 +57,8 @@ def available_memory(meminfo: Path = Path("/proc/meminfo")) -> int:
     raise OSError(f"{meminfo} has no MemAvailable")
 
 
-def probe(settings: Settings) -> Machine:
-    """Look at the machine. Drivers are loaded in a child, so that a broken one cannot harm the caller.
+def libraries(settings: Settings) -> LoadedLibraries:
+    """Return what loading llama.cpp gives, tried in a child, so that a broken driver cannot harm the caller.
 
     Raises:
         LibrariesMissing, LibraryLoadFailed: there are no libraries, or the child ended without an answer.
@@ -75,5 +76,15 @@ def probe(settings: Settings) -> Machine:
         raise from_wire(answer["error"])
     devices = tuple(Device(**item) for item in answer["devices"])
     failed = tuple(FailedPlugin(**item) for item in answer["failed"])
+    return LoadedLibraries(Path(answer["directory"]), answer["version"], devices, failed)
+
+
+def probe(settings: Settings) -> Machine:
+    """Look at the machine.
+
+    Raises:
+        LibrariesMissing, LibraryLoadFailed: as ``libraries`` does.
+    """
+    found = libraries(settings)
     cores = max(1, int(min(physical_cores(), cgroup_cores())))
-    return Machine(cores, available_memory(), devices, failed)
+    return Machine(cores, available_memory(), found.devices, found.failed)
