@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kylin_gguf.errors import LibraryLoadFailed, from_wire
 from kylin_gguf.native import LoadedLibraries
+from kylin_gguf.offload.processors import useful_cores
 from kylin_gguf.records import Device, FailedPlugin, Settings
 
 _PROBE_SECONDS = 60
@@ -18,35 +19,13 @@ _PROBE_SECONDS = 60
 
 @dataclass(frozen=True)
 class Machine:
-    """The facts a plan depends on. ``memory`` is what is available now, in bytes."""
+    """The facts a plan depends on. ``cores`` as ``useful_cores`` counts them; ``memory`` is what is available
+    now, in bytes."""
 
     cores: int
     memory: int
     devices: tuple[Device, ...]
     failed: tuple[FailedPlugin, ...] = ()
-
-
-def physical_cores(cpus: Path = Path("/sys/devices/system/cpu")) -> int:
-    """Return the number of physical cores this process may run on: SMT siblings share their arithmetic."""
-    allowed = os.sched_getaffinity(0)
-    cores = set()
-    for cpu in allowed:
-        siblings = cpus / f"cpu{cpu}" / "topology" / "thread_siblings_list"
-        try:
-            cores.add(siblings.read_text(encoding="ascii").strip())
-        except OSError:
-            cores.add(str(cpu))
-    return max(len(cores), 1)
-
-
-def cgroup_cores(root: Path = Path("/sys/fs/cgroup")) -> float:
-    """Return the CPU quota of this process's cgroup (v2), in cores; infinity without one."""
-    try:
-        own = Path("/proc/self/cgroup").read_text(encoding="ascii").strip().rpartition("::")[2]
-        quota, period = (root / own.lstrip("/") / "cpu.max").read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        return float("inf")
-    return float("inf") if quota == "max" else int(quota) / int(period)
 
 
 def available_memory(meminfo: Path = Path("/proc/meminfo")) -> int:
@@ -86,5 +65,4 @@ def probe(settings: Settings) -> Machine:
         LibrariesMissing, LibraryLoadFailed: as ``libraries`` does.
     """
     found = libraries(settings)
-    cores = max(1, int(min(physical_cores(), cgroup_cores())))
-    return Machine(cores, available_memory(), found.devices, found.failed)
+    return Machine(useful_cores(), available_memory(), found.devices, found.failed)
