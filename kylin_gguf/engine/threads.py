@@ -74,10 +74,13 @@ class Threads:
         others: Callable[[], float] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Args:
-        most: How many threads a step may have at all.
-        cores: Processors of this machine that all programs share; None: as many as there are.
-        others: Says how many of them others used since it was last asked; None: ``used_by_others``.
+        """Begin with all threads.
+
+        Args:
+            most: How many threads a step may have at all.
+            cores: Processors of this machine that all programs share; None: as many as there are.
+            others: Says how many of them others used since it was last asked; None: ``used_by_others``.
+            clock: Seconds, of any beginning.
         """
         self._most = most
         self._cores = cores or os.cpu_count() or most
@@ -118,12 +121,12 @@ class Threads:
             self._believe(min(before, use), max(before, use))
         elif seconds - worked > FORGET_S:
             self._use = 0.0
-            self._leave_none()
+            self._use_all()
 
     def _believe(self, least: float, most: float) -> None:
         """Take others to use something between the two."""
         if most < CROWDED:
-            self._leave_none()
+            self._use_all()
         elif least >= CROWDED and not self._crowded:
             self._crowded = True
             self._count = max(min(round(self._cores - self._use), self._most), 1)
@@ -131,7 +134,7 @@ class Threads:
         elif self._crowded and not least - CROWDED < self._use_known < most + CROWDED:
             self._begin_anew()
 
-    def _leave_none(self) -> None:
+    def _use_all(self) -> None:
         """Give every core a thread."""
         self._crowded = False
         self._count = self._probed = self._most
