@@ -90,9 +90,11 @@ def _run_pip(
             stderr=log,
         )
         try:
-            while _running(process):
-                check(cancelled)
+            running = True
+            while running:
+                check(cancelled)  # before waiting: pip may be done within one wait
                 progress(Progress(source.label, _bytes_in(scratch), source.wheel_size))
+                running = _running(process)
         finally:
             _stop(process)
         log.seek(0)
