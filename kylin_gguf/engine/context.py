@@ -139,14 +139,16 @@ class Context:
                 return False
             due = now + INTERRUPT_SECONDS
             try:
-                return interrupted()
+                stop = interrupted()
             except BaseException as error:  # ctypes would print and forget it
                 failure.append(error)
-                return True
+                stop = True
+            if stop:
+                self._log.hold()
+            return stop
 
         callback = llama_cpp.ggml_abort_callback(ask)
         llama_cpp.llama_set_abort_callback(self.handle, callback, None)
-        self._log.hold()
         status = int(llama_cpp.llama_decode(self.handle, batch.as_struct()))
         llama_cpp.llama_set_abort_callback(self.handle, _NEVER, None)
         self._log.release(forget=status == _ABORTED)

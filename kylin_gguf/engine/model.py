@@ -51,7 +51,8 @@ class LogTail:
         log.log(logging.WARNING if level == _WARNING else logging.ERROR, "llama.cpp: %s", text.strip())
 
     def hold(self) -> None:
-        """Say nothing until ``release``: to llama.cpp a decode that was given up on purpose is an error."""
+        """Say nothing until ``release``: to llama.cpp a decode that is given up on purpose is an error. Not
+        before it is given up: what is held when the process dies is lost."""
         self._held = []
 
     def release(self, *, forget: bool) -> None:
