@@ -28,7 +28,7 @@ from kylin_gguf.actuator.interpret import Interpretation, Interpreter
 from kylin_gguf.actuator.shortlist import Shortlist
 from kylin_gguf.records import ScoreRequest, Scores
 
-CATALOGUE = Path(kylin_gguf.actuator.__file__).parent / "commands" / "openkylin.yaml"
+CATALOGUE = Path(kylin_gguf.actuator.__file__).parent / "commands" / "openkylin"
 # openKylin's table has two names for one effect.
 SAME_EFFECT = ({"性能", "最佳性能"}, {"节能", "最佳能效"})
 

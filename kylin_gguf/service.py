@@ -28,7 +28,7 @@ from kylin_gguf.records import (
 from kylin_gguf.sessions import Session
 from kylin_gguf.store import Store
 
-SHIPPED_COMMANDS = Path(actuator.__file__).parent / "commands" / "openkylin.yaml"
+SHIPPED_COMMANDS = Path(actuator.__file__).parent / "commands" / "openkylin"
 
 _SESSION_OPTIONS = ("model", "system", "overflow")
 _INTERPRET_OPTIONS = ("model",)

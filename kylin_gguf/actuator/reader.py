@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 
 from kylin_gguf.actuator import effects, plain_yaml
@@ -49,48 +50,71 @@ Read = tuple[Argument, list[Example]]
 
 
 def load(path: Path) -> CommandCatalogue:
-    """Read the catalogue file ``path``; its name is the file's without the suffix.
+    """Read the catalogue ``path``: a YAML file, or a directory of them that are its parts.
+
+    Its name is that of the file, without the suffix, or of the directory.
 
     Raises:
-        FileMissing: the file cannot be read.
-        CommandsInvalid: it breaks the format.
+        FileMissing: it cannot be read.
+        CommandsInvalid: it breaks the format, or two parts have the same command.
     """
+    if not path.is_dir():
+        return _whole(_load_part(path, path.stem))
+    parts = [_load_part(part, f"{path.name}/{part.stem}") for part in sorted(path.glob("*.yaml"))]
+    return _whole(reduce(CommandCatalogue.merge, parts, CommandCatalogue(path.name, ())))
+
+
+def _load_part(path: Path, name: str) -> CommandCatalogue:
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise CommandsInvalid(path.stem, "file", f"larger than {MAX_BYTES} bytes")
+            raise CommandsInvalid(name, "file", f"larger than {MAX_BYTES} bytes")
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise FileMissing(str(path), str(error)) from error
-    return parse(text, path.stem)
+    return _parse_part(text, name)
 
 
 def parse(text: str, name: str) -> CommandCatalogue:
     """Read a catalogue from YAML ``text``; ``name`` is what errors call it. Raises CommandsInvalid."""
+    return _whole(_parse_part(text, name))
+
+
+def _parse_part(text: str, name: str) -> CommandCatalogue:
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         raise CommandsInvalid(name, "file", f"larger than {MAX_BYTES} bytes")
     try:
         tree = plain_yaml.parse(text)
     except plain_yaml.Unreadable as error:
         raise CommandsInvalid(name, "file", str(error)) from error
-    return _catalogue(Node(name, "file", tree))
+    return _part(Node(name, "file", tree))
 
 
-def _catalogue(top: Node) -> CommandCatalogue:
-    top.record(("version", "commands", "negatives", "terms"), ("version", "commands"))
+def _whole(catalogue: CommandCatalogue) -> CommandCatalogue:
+    """Check what only holds for all parts together."""
+    top = Node(catalogue.name, "commands", None)
+    if not catalogue.commands:
+        top.fail("there are none")
+    if len(catalogue.commands) > MAX_COMMANDS:
+        top.fail(f"more than {MAX_COMMANDS}")
+    if sum(1 for _ in catalogue.examples()) > MAX_EXAMPLES:
+        top.fail(f"more than {MAX_EXAMPLES} examples in all")
+    return catalogue
+
+
+def _part(top: Node) -> CommandCatalogue:
+    top.record(("version", "commands", "negatives", "terms"), ("version",))
     sections = replace(top, where="").mapping(4)
     if sections["version"].value != VERSION:
         sections["version"].fail(f"expected {VERSION}")
     commands: list[Command] = []
     negatives = _examples(sections["negatives"], None) if "negatives" in sections else []
-    for command_id, node in sections["commands"].mapping(MAX_COMMANDS).items():
+    for command_id, node in (
+        sections["commands"].mapping(MAX_COMMANDS) if "commands" in sections else {}
+    ).items():
         replace(node, value=command_id).text(_ID)
         command, refused = _command(command_id, node)
         commands.append(command)
         negatives += refused
-    if not commands:
-        sections["commands"].fail("there are none")
-    if sum(len(c.examples) for c in commands) + len(negatives) > MAX_EXAMPLES:
-        sections["commands"].fail(f"more than {MAX_EXAMPLES} examples in all")
     terms = {}
     for concept, node in (sections["terms"].mapping(MAX_TERMS) if "terms" in sections else {}).items():
         replace(node, value=concept).text(_WORD)

@@ -14,7 +14,7 @@ from kylin_gguf.records import ScoreRequest, Scores
 
 @pytest.fixture(scope="session")
 def shipped() -> CommandCatalogue:
-    return reader.load(Path(kylin_gguf.actuator.__file__).parent / "commands" / "openkylin.yaml")
+    return reader.load(Path(kylin_gguf.actuator.__file__).parent / "commands" / "openkylin")
 
 
 @pytest.fixture(scope="session")
