@@ -35,7 +35,7 @@ MAX_TERMS = 1000
 MAX_ARGUMENTS = 4
 MAX_VALUES = 64
 MAX_PHRASES = 1000
-MAX_EXAMPLES = 6000  # training takes their cube: 2000 examples are under a second, 6000 about ten
+MAX_EXAMPLES = 10000  # training takes their cube: 2000 examples are under a second, 6000 about ten
 
 _ID = re.compile(r"[a-z][a-z0-9-]*(\.[a-z0-9][a-z0-9-]*){0,3}")
 _WORD = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
