@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from kylin_gguf.actuator.catalogue import Action
+from kylin_gguf.actuator.arguments import Action
 from kylin_gguf.actuator.node import Node
+from kylin_gguf.actuator.probes import PROGRAM
 
 MAX_STEPS = 8
 MAX_ARGS = 16
@@ -18,7 +19,6 @@ _KINDS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "settings-page": (("page",), ()),
 }
 _CHOICES: Mapping[str, tuple[str, ...]] = {"bus": ("session", "system"), "op": ("get", "set")}
-_PROGRAM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")  # found on PATH: a name, never a path
 _PLACEHOLDER = re.compile(r"<([^<>]*)>")
 
 
@@ -40,7 +40,7 @@ def _step(node: Node, arguments: Sequence[str]) -> Action:
         if key in _CHOICES:
             entry.choice(_CHOICES[key])
     if kind == "launch":
-        step["program"].text(_PROGRAM)
+        step["program"].text(PROGRAM)
     if "op" in step and step["op"].value == "set" and "value" not in step:
         node.fail("'value' is missing")
     action: Action = node.value

@@ -56,6 +56,8 @@ _TABLE: dict[type[KylinError], str] = {
     errors.RestartDelayed: "Engine.RestartDelayed",
     errors.ActuatorError: "Actuator.Failed",
     errors.CommandsInvalid: "Actuator.CatalogueInvalid",
+    errors.UnknownCatalogue: "Actuator.UnknownCatalogue",
+    errors.CatalogueLimit: "Actuator.CatalogueLimit",
     errors.BusError: "Bus.Failed",
     errors.ServiceUnavailable: "Bus.ServiceUnavailable",
     errors.AccessDenied: "Bus.AccessDenied",

@@ -55,6 +55,8 @@ EXIT_CODES: dict[type[KylinError], int] = {
     errors.TextTooLong: 49,
     errors.ActuatorError: 60,
     errors.CommandsInvalid: 61,
+    errors.UnknownCatalogue: 66,
+    errors.CatalogueLimit: 67,
     errors.InternalError: 70,
     errors.BusError: 80,
     errors.ServiceUnavailable: 81,

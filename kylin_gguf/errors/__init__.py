@@ -7,7 +7,7 @@ Templates are English sources for gettext; fields are filled in after translatio
 
 from __future__ import annotations
 
-from kylin_gguf.errors.actuator import ActuatorError, CommandsInvalid
+from kylin_gguf.errors.actuator import ActuatorError, CatalogueLimit, CommandsInvalid, UnknownCatalogue
 from kylin_gguf.errors.base import (
     Cancelled,
     InternalError,
@@ -87,6 +87,7 @@ __all__ = [
     "Busy",
     "Cancelled",
     "CatalogueInvalid",
+    "CatalogueLimit",
     "ChecksumMismatch",
     "CommandsInvalid",
     "ConfigError",
@@ -123,6 +124,7 @@ __all__ = [
     "ToolFailed",
     "TruncatedGguf",
     "UnknownArchitecture",
+    "UnknownCatalogue",
     "UnknownModel",
     "UnknownObject",
     "UnknownOption",
