@@ -7,7 +7,7 @@ come from third parties, so nothing in one is trusted: it can name effects, neve
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -19,7 +19,8 @@ Risk = Literal["safe", "confirm"]
 Value = int | str
 Arguments = Mapping[str, Value]
 Action = Mapping[str, Any]
-"""One step of an effect, such as ``{"kind": "launch", "program": "kylin-music", "args": ["-n"]}``.
+"""One step of an effect, such as ``{"kind": "launch", "program": "kylin-music", "args": ["-n"]}``, or
+``{"any": [...]}``: the first of several that the desktop has.
 
 A text ``<name>`` inside it stands for the argument of that name.
 """
@@ -74,13 +75,14 @@ class EnumArgument:
 
 @dataclass(frozen=True)
 class IntegerArgument:
-    """A whole number, both ends included; ``relative`` ones also take ``+`` and ``-`` (one step)."""
+    """A whole number, both ends included; ``relative`` ones also take ``+`` and ``-``: one ``step``."""
 
     name: str
     minimum: int
     maximum: int
     unit: str = ""
     relative: bool = False
+    step: int = 1
 
     def check(self, value: object) -> Value:
         """Return ``value``; raises InvalidValue unless it is in range or an allowed direction."""
@@ -141,6 +143,8 @@ class Command:
     risk: Risk = "safe"
     kylin_name: str = ""
     kylin_value: str = ""
+    answer: Mapping[Language, str] = field(default_factory=dict)
+    """What to say once it is done; ``<name>`` stands for an argument, ``<value>`` for the result's value."""
 
     def argument(self, name: str) -> Argument:
         """Return the argument ``name``; raises UnknownOption."""
@@ -162,6 +166,10 @@ class Command:
             if argument.name not in arguments:
                 raise InvalidValue(argument.name, "", f"a value, as in {argument.signature()}")
         return {a.name: a.check(arguments[a.name]) for a in self.arguments}
+
+    def values(self) -> list[EnumValue]:
+        """Return every value that an argument can be chosen from."""
+        return [v for a in self.arguments if isinstance(a, EnumArgument) for v in a.values]
 
     def _chosen(self, arguments: Arguments) -> list[EnumValue]:
         enums = [a for a in self.arguments if isinstance(a, EnumArgument)]

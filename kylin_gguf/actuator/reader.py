@@ -21,6 +21,7 @@ from kylin_gguf.actuator.catalogue import (
     EnumValue,
     Example,
     IntegerArgument,
+    Language,
     Risk,
 )
 from kylin_gguf.actuator.node import Node
@@ -33,6 +34,8 @@ MAX_BYTES = 1 << 20
 MAX_COMMANDS = 500
 MAX_TERMS = 1000
 MAX_ARGUMENTS = 4
+STEPS = 10
+"""How many steps up lead from an integer's minimum to its maximum, where it does not say."""
 MAX_VALUES = 64
 MAX_PHRASES = 1000
 MAX_EXAMPLES = 6000  # training takes their cube: 2000 examples are under a second, 6000 about ten
@@ -40,7 +43,7 @@ MAX_EXAMPLES = 6000  # training takes their cube: 2000 examples are under a seco
 _ID = re.compile(r"[a-z][a-z0-9-]*(\.[a-z0-9][a-z0-9-]*){0,3}")
 _WORD = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _RISKS: Mapping[str, Risk] = {"safe": "safe", "confirm": "confirm"}
-_KEYS = ("description", "arguments", "examples", "not", "effect", "risk", "kylin")
+_KEYS = ("description", "arguments", "examples", "not", "effect", "risk", "kylin", "answer")
 # The words that switch anything on and off, so that no catalogue has to repeat them.
 _ON = "打开 开启 启用 开 恢复 on enable activate start"
 _OFF = "关闭 关掉 关了 关 禁用 停用 取消 别 不要 off disable deactivate stop"
@@ -155,8 +158,17 @@ def _command(command_id: str, node: Node) -> tuple[Command, list[Example]]:
         risk=_RISKS[entry["risk"].choice(_RISKS)] if "risk" in entry else "safe",
         kylin_name=kylin_name,
         kylin_value=kylin_value,
+        answer=_answer(entry["answer"], arguments) if "answer" in entry else {},
     )
     return command, _examples(entry["not"], None) if "not" in entry else []
+
+
+def _answer(node: Node, arguments: Sequence[Argument]) -> dict[Language, str]:
+    texts = node.record(LANGUAGES, LANGUAGES)
+    known = ("value", *(a.name for a in arguments))
+    for text in texts.values():
+        effects.check_placeholders(text, known)
+    return {language: texts[language].text() for language in LANGUAGES}
 
 
 def _numbered(examples: list[Example], arguments: Sequence[Argument]) -> list[Example]:
@@ -215,14 +227,17 @@ def _directions(node: Node, command: str, name: str) -> list[Example]:
 
 
 def _integer(name: str, node: Node, command: str) -> Read:
-    entry = node.record(("type", "min", "max", "unit", "relative"), ("min", "max"))
+    entry = node.record(("type", "min", "max", "unit", "relative", "step"), ("min", "max"))
     low, high = entry["min"].integer(), entry["max"].integer()
     if low > high:
         node.fail("min is greater than max")
     unit = entry["unit"].text() if "unit" in entry else ""
     relative = entry.get("relative")
     examples = _directions(relative, command, name) if relative else []
-    return IntegerArgument(name, low, high, unit, relative is not None), examples
+    step = entry["step"].integer() if "step" in entry else max(1, round((high - low) / STEPS))
+    if step < 1 or (relative is None and "step" in entry):
+        entry["step"].fail("expected at least 1, beside 'relative'")
+    return IntegerArgument(name, low, high, unit, relative is not None, step), examples
 
 
 def _change(name: str, node: Node, command: str) -> Read:

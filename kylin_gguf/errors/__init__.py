@@ -7,7 +7,14 @@ Templates are English sources for gettext; fields are filled in after translatio
 
 from __future__ import annotations
 
-from kylin_gguf.errors.actuator import ActuatorError, CommandsInvalid
+from kylin_gguf.errors.actuator import (
+    ActuatorError,
+    CommandsInvalid,
+    ConfirmationNeeded,
+    ExecutorFailed,
+    ExecutorTimeout,
+    NothingToConfirm,
+)
 from kylin_gguf.errors.base import (
     Cancelled,
     InternalError,
@@ -90,11 +97,14 @@ __all__ = [
     "ChecksumMismatch",
     "CommandsInvalid",
     "ConfigError",
+    "ConfirmationNeeded",
     "ContextFull",
     "ConvertError",
     "ConverterMissing",
     "DecodeFailed",
     "EngineError",
+    "ExecutorFailed",
+    "ExecutorTimeout",
     "FdPassingMissing",
     "FileMissing",
     "InternalError",
@@ -112,6 +122,7 @@ __all__ = [
     "NotACheckpoint",
     "NotGguf",
     "NotWritable",
+    "NothingToConfirm",
     "PropertyReadOnly",
     "RestartDelayed",
     "ServiceUnavailable",
