@@ -27,6 +27,8 @@ from kylin_gguf.actuator.node import MAX_TEXT, WORD, Node
 MAX_ARGUMENTS = 4
 MAX_VALUES = 64
 MAX_LISTS = 16
+STEPS = 10
+"""How many steps up lead from a number's minimum to its maximum, where it does not say."""
 
 # The words that switch anything on and off, so that no catalogue has to repeat them.
 _ON = "打开 开启 启用 开 恢复 on enable activate start"
@@ -76,18 +78,30 @@ def _directions(node: Node, command: str, name: str) -> list[Example]:
 
 
 def _numeric(name: str, node: Node, command: str) -> Read:
-    entry = node.record(("type", "min", "max", "unit", "relative"), ("min", "max"))
+    entry = node.record(("type", "min", "max", "unit", "relative", "step"), ("min", "max"))
+    whole = entry["type"].value == "integer"
+    low, high = (_number(entry[key], whole=whole) for key in ("min", "max"))
+    if low > high:
+        node.fail("min is greater than max")
+    step = (high - low) / STEPS
+    if whole:
+        step = max(1, round(step))
+    if "step" in entry:
+        step = _number(entry["step"], whole=whole)
+        if step <= 0 or "relative" not in entry:
+            entry["step"].fail("expected more than 0, beside 'relative'")
     unit = entry["unit"].text() if "unit" in entry else ""
     relative = entry.get("relative")
-    low, high, steps = entry["min"], entry["max"], relative is not None
     argument: NumericArgument
-    if entry["type"].value == "integer":
-        argument = IntegerArgument(name, low.integer(), high.integer(), unit, steps)
+    if whole:
+        argument = IntegerArgument(name, int(low), int(high), unit, relative is not None, int(step))
     else:
-        argument = NumberArgument(name, low.number(), high.number(), unit, steps)
-    if argument.minimum > argument.maximum:
-        node.fail("min is greater than max")
+        argument = NumberArgument(name, low, high, unit, relative is not None, step)
     return argument, _directions(relative, command, name) if relative else []
+
+
+def _number(node: Node, *, whole: bool) -> float:
+    return node.integer() if whole else node.number()
 
 
 def _change(name: str, node: Node, command: str) -> Read:

@@ -12,7 +12,8 @@ from kylin_gguf.errors import InvalidValue
 Value = int | float | str
 Arguments = Mapping[str, Value]
 Action = Mapping[str, Any]
-"""One step of an effect, such as ``{"kind": "launch", "program": "kylin-music", "args": ["-n"]}``.
+"""One step of an effect, such as ``{"kind": "launch", "program": "kylin-music", "args": ["-n"]}``, or
+``{"any": [...]}``: the first of several that the desktop has.
 
 A text ``<name>`` inside it stands for the argument of that name.
 """
@@ -81,12 +82,13 @@ def _is_direction(value: object) -> bool:
 
 @dataclass(frozen=True)
 class IntegerArgument(_Typed):
-    """A whole number, both ends included; ``relative`` ones also take ``+`` and ``-`` (one step)."""
+    """A whole number, both ends included; ``relative`` ones also take ``+`` and ``-``: one ``step``."""
 
     minimum: int
     maximum: int
     unit: str = ""
     relative: bool = False
+    step: int = 1
 
     def check(self, value: object) -> Value:
         """Return ``value``; raises InvalidValue unless it is in range or an allowed direction."""
@@ -105,12 +107,13 @@ class IntegerArgument(_Typed):
 
 @dataclass(frozen=True)
 class NumberArgument(_Typed):
-    """A decimal number, both ends included; ``relative`` ones also take ``+`` and ``-`` (one step)."""
+    """A decimal number, both ends included; ``relative`` ones also take ``+`` and ``-``: one ``step``."""
 
     minimum: float
     maximum: float
     unit: str = ""
     relative: bool = False
+    step: float = 1.0
 
     def check(self, value: object) -> Value:
         """Return ``value`` as a float; raises InvalidValue unless it is in range or an allowed direction."""

@@ -7,7 +7,7 @@ come from third parties, so nothing in one is trusted: it can name effects, neve
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -70,6 +70,8 @@ class Command:
     patterns: tuple[Pattern, ...] = ()
     """Where text arguments stand in an utterance."""
     availability: Availability | None = None
+    answer: Mapping[Language, str] = field(default_factory=dict)
+    """What to say once it is done; ``<name>`` stands for an argument, ``<value>`` for the result's value."""
 
     def argument(self, name: str) -> Argument:
         """Return the argument ``name``; raises UnknownOption."""
@@ -91,6 +93,10 @@ class Command:
             if argument.name not in arguments:
                 raise InvalidValue(argument.name, "", f"a value, as in {argument.signature()}")
         return {a.name: a.check(arguments[a.name]) for a in self.arguments}
+
+    def values(self) -> list[EnumValue]:
+        """Return every value that an argument can be chosen from."""
+        return [v for a in self.arguments if isinstance(a, EnumArgument) for v in a.values]
 
     def _chosen(self, arguments: Arguments) -> list[EnumValue]:
         enums = [a for a in self.arguments if isinstance(a, EnumArgument)]

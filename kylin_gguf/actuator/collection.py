@@ -6,7 +6,6 @@ import asyncio
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 from kylin_gguf.actuator import choices, reader
@@ -16,6 +15,7 @@ from kylin_gguf.actuator.node import MAX_TEXT
 from kylin_gguf.actuator.shortlist import Match
 from kylin_gguf.actuator.values import Utterance
 from kylin_gguf.errors import AccessDenied, CatalogueLimit, InvalidValue, UnknownCatalogue, near
+from kylin_gguf.records import ExecutorAddress
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 
@@ -42,16 +42,11 @@ ALL = Size(40, 2000, 24_000)
 
 @dataclass(frozen=True)
 class Offer:
-    """What can be asked for at one moment. ``indexes`` begin with the catalogue that was there first."""
+    """What can be asked for at one moment: ``catalogue`` has every command of every catalogue."""
 
+    catalogue: CommandCatalogue
     indexes: tuple[Index, ...]
-    unavailable: frozenset[str] = frozenset()
-
-    @cached_property
-    def catalogue(self) -> CommandCatalogue:
-        """Every command of every catalogue."""
-        first, *others = (index.catalogue for index in self.indexes)
-        return replace(first, commands=first.commands + tuple(c for other in others for c in other.commands))
+    unavailable: frozenset[str]
 
     def match(self, text: str) -> Match:
         """Compare normalised ``text`` with every example of every catalogue."""
@@ -61,17 +56,28 @@ class Offer:
 
 @dataclass(frozen=True)
 class Registered:
-    """A catalogue and the client it belongs to."""
+    """A catalogue, the client it belongs to, and where on the bus that carries its commands out.
 
-    owner: str
+    ``keeps_alive``: the service does not end for want of use while it is there.
+    """
+
+    executor: ExecutorAddress
     index: Index
+    keeps_alive: bool = True
+
+    @property
+    def owner(self) -> str:
+        """The client's unique name on the bus."""
+        return self.executor.name
 
     @property
     def catalogue(self) -> CommandCatalogue:
+        """Its commands, with the ids that they are given out by."""
         return self.index.catalogue
 
     @property
     def size(self) -> Size:
+        """What counts against the limits."""
         return _size(self.catalogue)
 
 
@@ -84,6 +90,7 @@ class Collection:
         self._registered: dict[str, Registered] = {}
         self._unavailable: frozenset[str] = frozenset()
         self._offer: Offer | None = None
+        self._catalogue: CommandCatalogue | None = None
         self._learning = asyncio.Lock()
 
     # --- Use --------------------------------------------------------------------------------------
@@ -103,13 +110,26 @@ class Collection:
     def _current(self, index: Index) -> Offer:
         if self._offer is None:
             others = (registered.index for registered in self._registered.values())
-            self._offer = Offer((index, *others), self._unavailable)
+            self._offer = Offer(self.catalogue, (index, *others), self._unavailable)
         return self._offer
 
     @property
-    def catalogues(self) -> tuple[CommandCatalogue, ...]:
-        """Every catalogue, the first one first."""
-        return (self._first, *(registered.catalogue for registered in self._registered.values()))
+    def catalogue(self) -> CommandCatalogue:
+        """Every command of every catalogue, offered or not."""
+        if self._catalogue is None:
+            others = (c for r in self._registered.values() for c in r.catalogue.commands)
+            self._catalogue = replace(self._first, commands=(*self._first.commands, *others))
+        return self._catalogue
+
+    def executor(self, command_id: str) -> tuple[ExecutorAddress | None, str]:
+        """Return who carries a command out (None: the desktop's own way), and the id they know it by."""
+        name, _, local = command_id.rpartition("/")
+        return (self._registered[name].executor, local) if name in self._registered else (None, local)
+
+    @property
+    def keeps_alive(self) -> bool:
+        """Whether a registered catalogue would be missed."""
+        return any(registered.keeps_alive for registered in self._registered.values())
 
     @property
     def unavailable(self) -> frozenset[str]:
@@ -118,14 +138,20 @@ class Collection:
 
     def restrict(self, unavailable: Iterable[str]) -> None:
         """Offer no command of ``unavailable``, ids as they are given out; replaces an earlier such set."""
-        self._unavailable, self._offer = frozenset(unavailable), None
+        self._unavailable = frozenset(unavailable)
+        self._changed()
+
+    def _changed(self) -> None:
+        self._offer = self._catalogue = None
 
     # --- Registration -----------------------------------------------------------------------------
 
-    async def register(self, owner: str, name: str, text: str) -> CommandCatalogue:
+    async def register(
+        self, executor: ExecutorAddress, name: str, text: str, *, keeps_alive: bool = True
+    ) -> CommandCatalogue:
         """Put the catalogue that YAML ``text`` describes in force, under ids that begin ``NAME/``.
 
-        One of the same owner and name is replaced. Takes effect when it returns.
+        One of the same owner and name is replaced. It is in force when this returns.
 
         Raises:
             InvalidValue: ``name`` is not one, or is that of the first catalogue.
@@ -137,12 +163,12 @@ class Collection:
             raise InvalidValue("name", name[:80], "lower-case letters, digits and hyphens, not a name in use")
         async with self._learning:
             first = await self._trained()
-            self._refuse_stranger(owner, name)
+            self._refuse_stranger(executor.name, name)
             catalogue = (await asyncio.to_thread(reader.parse, text, name)).namespaced()
-            self._refuse_excess(owner, catalogue)
+            self._refuse_excess(executor.name, catalogue)
             index = await asyncio.to_thread(_learn, catalogue, first)
-            self._registered[name] = Registered(owner, index)
-            self._offer = None
+            self._registered[name] = Registered(executor, index, keeps_alive)
+            self._changed()
         return catalogue
 
     def remove(self, owner: str, name: str) -> None:
@@ -154,12 +180,12 @@ class Collection:
         """
         self._own(owner, name)
         del self._registered[name]
-        self._offer = None
+        self._changed()
 
     def remove_all(self, owner: str) -> None:
         """Take the catalogues of a client away."""
         self._registered = {name: r for name, r in self._registered.items() if r.owner != owner}
-        self._offer = None
+        self._changed()
 
     async def update_choices(
         self, owner: str, name: str, source: str, entries: Mapping[str, Sequence[str]]
@@ -186,11 +212,7 @@ class Collection:
             else:
                 registered = self._own(owner, name)
                 self._registered[name] = replace(registered, index=registered.index.with_lists(lists))
-            self._offer = None
-
-    def owner(self, name: str) -> str:
-        """Return the client that registered the catalogue ``name``; raises UnknownCatalogue."""
-        return self._find(name).owner
+            self._changed()
 
     def listing(self) -> list[dict[str, Any]]:
         """Return the registered catalogues as JSON objects."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kylin_gguf.actuator import argument_reader, effects, example_reader, plain_yaml, probes
 from kylin_gguf.actuator.arguments import Argument, ChoiceArgument, EnumArgument
-from kylin_gguf.actuator.catalogue import LANGUAGES, Command, CommandCatalogue, Example, Risk
+from kylin_gguf.actuator.catalogue import LANGUAGES, Command, CommandCatalogue, Example, Language, Risk
 from kylin_gguf.actuator.node import WORD, Node
 from kylin_gguf.errors import CommandsInvalid, FileMissing
 
@@ -23,7 +23,7 @@ MAX_EXAMPLES = 6000  # training takes their cube: 2000 examples are under a seco
 ID = re.compile(r"[a-z][a-z0-9-]*(\.[a-z0-9][a-z0-9-]*){0,3}")
 _RISKS: Mapping[str, Risk] = {"safe": "safe", "confirm": "confirm"}
 _TOP = ("version", "commands", "negatives", "terms", "lists")
-_KEYS = ("description", "arguments", "examples", "not", "effect", "risk", "kylin", "availability")
+_KEYS = ("description", "arguments", "examples", "not", "effect", "risk", "kylin", "availability", "answer")
 
 
 def load(path: Path) -> CommandCatalogue:
@@ -137,8 +137,17 @@ def _command(command_id: str, node: Node) -> tuple[Command, list[Example]]:
         kylin_value=kylin_value,
         patterns=example_reader.text_patterns(node, [*examples, *refused], arguments),
         availability=probes.read(entry["availability"]) if "availability" in entry else None,
+        answer=_answer(entry["answer"], arguments) if "answer" in entry else {},
     )
     return command, refused
+
+
+def _answer(node: Node, arguments: Sequence[Argument]) -> dict[Language, str]:
+    texts = node.record(LANGUAGES, LANGUAGES)
+    known = ("value", *(a.name for a in arguments))
+    for text in texts.values():
+        effects.check_placeholders(text, known)
+    return {language: texts[language].text() for language in LANGUAGES}
 
 
 def _kylin(node: Node, given: Node | None, arguments: Sequence[Argument]) -> tuple[str, str]:

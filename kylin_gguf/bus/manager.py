@@ -138,6 +138,16 @@ class RootObject(Published):
         """Method Interpret."""
         return await self._service.interpret(utterance, options)
 
+    async def execute(
+        self, caller: str, command: str, arguments: dict[str, Any], options: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Method Execute."""
+        release = self.registry.hold(caller, "commands", names.MAX_RUNNING)
+        try:
+            return await self._service.execute(command, arguments, options)
+        finally:
+            release()
+
     async def list_commands(self, _: str) -> list[dict[str, Any]]:
         """Method ListCommands."""
         return self._service.commands()

@@ -7,7 +7,16 @@ Templates are English sources for gettext; fields are filled in after translatio
 
 from __future__ import annotations
 
-from kylin_gguf.errors.actuator import ActuatorError, CatalogueLimit, CommandsInvalid, UnknownCatalogue
+from kylin_gguf.errors.actuator import (
+    ActuatorError,
+    CatalogueLimit,
+    CommandsInvalid,
+    ConfirmationNeeded,
+    ExecutorFailed,
+    ExecutorTimeout,
+    NothingToConfirm,
+    UnknownCatalogue,
+)
 from kylin_gguf.errors.base import (
     Cancelled,
     InternalError,
@@ -91,11 +100,14 @@ __all__ = [
     "ChecksumMismatch",
     "CommandsInvalid",
     "ConfigError",
+    "ConfirmationNeeded",
     "ContextFull",
     "ConvertError",
     "ConverterMissing",
     "DecodeFailed",
     "EngineError",
+    "ExecutorFailed",
+    "ExecutorTimeout",
     "FdPassingMissing",
     "FileMissing",
     "InternalError",
@@ -113,6 +125,7 @@ __all__ = [
     "NotACheckpoint",
     "NotGguf",
     "NotWritable",
+    "NothingToConfirm",
     "PropertyReadOnly",
     "RestartDelayed",
     "ServiceUnavailable",

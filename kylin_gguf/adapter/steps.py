@@ -1,0 +1,155 @@
+"""The kinds of step, each able to say whether this desktop has what it needs, and to be carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from kylin_gguf.adapter import applications, kylin_actuator, processes
+from kylin_gguf.adapter.amounts import Amount, Change, scaled, unscaled
+from kylin_gguf.adapter.gsettings import Key
+from kylin_gguf.adapter.outcome import Failed
+from kylin_gguf.adapter.services import Member, Services
+from kylin_gguf.records import ResultValue
+
+CONTROL_CENTRE = "ukui-control-center"
+
+
+class Step(Protocol):
+    """One thing to do.
+
+    ``check`` raises Unavailable when this desktop cannot, and changes nothing. ``run`` returns what there is
+    to tell, and raises Unavailable or Failed.
+    """
+
+    async def check(self) -> None:
+        """Return when the step can be tried."""
+
+    async def run(self) -> ResultValue | None:
+        """Do it."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Read (``value`` None) or change a key of gsettings."""
+
+    key: Key
+    value: Amount | None
+    divisor: int = 1
+
+    async def check(self) -> None:
+        await self.key.kind()
+
+    async def run(self) -> ResultValue | None:
+        if self.value is None:
+            return _shown(await self.key.get(), self.divisor)
+        if not isinstance(self.value, Change):
+            await self.key.set(scaled(self.value, self.divisor))
+            return None
+        new = self.value.applied(unscaled(await self.key.get(), self.divisor))
+        await self.key.set(scaled(new, self.divisor))
+        return new
+
+
+@dataclass(frozen=True)
+class Property:
+    """Read (``value`` None) or change a property of a D-Bus object."""
+
+    services: Services
+    member: Member
+    value: Amount | None
+    divisor: int = 1
+
+    async def check(self) -> None:
+        await self.services.check_property(self.member)
+
+    async def run(self) -> ResultValue | None:
+        if self.value is None:
+            return _shown(await self.services.get(self.member), self.divisor)
+        if not isinstance(self.value, Change):
+            await self.services.set(self.member, scaled(self.value, self.divisor))
+            return None
+        new = self.value.applied(unscaled(await self.services.get(self.member), self.divisor))
+        await self.services.set(self.member, scaled(new, self.divisor))
+        return new
+
+
+@dataclass(frozen=True)
+class Call:
+    """Call a method of a D-Bus object.
+
+    ``current`` is the method that tells the value which a change starts from.
+    """
+
+    services: Services
+    member: Member
+    arguments: Sequence[Amount]
+    current: Member | None = None
+    divisor: int = 1
+
+    async def check(self) -> None:
+        await self.services.check(self.member, len(self.arguments))
+        if self.current is not None and any(isinstance(a, Change) for a in self.arguments):
+            await self.services.check(self.current, 0)
+
+    async def run(self) -> ResultValue | None:
+        given = [await self._given(argument) for argument in self.arguments]
+        found = await self.services.call(self.member, [scaled(value, self.divisor) for value in given])
+        if any(isinstance(a, Change) for a in self.arguments):
+            return given[0]
+        return None if self.arguments else _shown(found, self.divisor)
+
+    async def _given(self, argument: Amount) -> int | float | str:
+        if not isinstance(argument, Change):
+            return argument
+        if self.current is None:
+            raise Failed(f"{self.member} cannot be changed by a step: the present value is not known")
+        return argument.applied(unscaled(await self.services.call(self.current, ()), self.divisor))
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Start a program and leave it running."""
+
+    program: str
+    arguments: Sequence[str] = ()
+
+    async def check(self) -> None:
+        processes.find(self.program)
+
+    async def run(self) -> None:
+        await processes.launch(self.program, *self.arguments)
+
+
+@dataclass(frozen=True)
+class Application:
+    """Start an installed application by the name of its desktop file."""
+
+    id: str
+
+    async def check(self) -> None:
+        processes.find(applications.LAUNCHER)
+
+    async def run(self) -> None:
+        await processes.launch(applications.LAUNCHER, "launch", str(applications.find(self.id)))
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """Have the program kylin-actuator carry out one of its instructions that are safe."""
+
+    instruction: str
+
+    async def check(self) -> None:
+        processes.find(kylin_actuator.PROGRAM)
+
+    async def run(self) -> None:
+        await kylin_actuator.run(self.instruction)
+
+
+def _shown(found: ResultValue | None, divisor: int) -> ResultValue | None:
+    if divisor == 1 or found is None:
+        return found
+    value = unscaled(found, divisor)
+    return round(value) if abs(value - round(value)) < 0.01 else value  # noqa: PLR2004 — 1.1 * 100
