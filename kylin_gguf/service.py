@@ -125,7 +125,7 @@ class Service:
 
     async def prewarm(self, model: str) -> None:
         """Make ready for a chat or a command that comes soon; errors are raised as for ``load``."""
-        await self._interpreter.prewarm(self._scorer(await self._resolve(model)))
+        await self._interpreter.prewarm(self._scorer(model))
 
     async def _resolve(self, model: str) -> InstalledModel:
         if model:
@@ -165,12 +165,16 @@ class Service:
     async def interpret(self, utterance: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the command that ``utterance`` asks for, as the JSON object of ``kylin-gguf act``."""
         values = _texts(options, _INTERPRET_OPTIONS)
-        scorer = self._scorer(await self._resolve(values.get("model", "")))
-        return (await self._interpreter.interpret(utterance, scorer)).to_json()
+        model = values.get("model", "")
+        if model:
+            await self._resolve(model)
+        return (await self._interpreter.interpret(utterance, self._scorer(model))).to_json()
 
-    def _scorer(self, model: InstalledModel) -> Scorer:
+    def _scorer(self, model: str) -> Scorer:
+        """Return what asks ``model``, which is looked for only then: clear requests need none."""
+
         async def score(request: ScoreRequest) -> Scores:
-            return await (await self._pool.acquire(model)).score(request)
+            return await (await self._pool.acquire(await self._resolve(model))).score(request)
 
         return score
 

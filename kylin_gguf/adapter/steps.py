@@ -9,7 +9,7 @@ from typing import Protocol
 from kylin_gguf.adapter import applications, kylin_actuator, processes
 from kylin_gguf.adapter.amounts import Amount, Change, scaled, unscaled
 from kylin_gguf.adapter.gsettings import Key
-from kylin_gguf.adapter.outcome import Failed
+from kylin_gguf.adapter.outcome import Unavailable
 from kylin_gguf.adapter.services import Member, Services
 from kylin_gguf.records import ResultValue
 
@@ -90,8 +90,8 @@ class Call:
 
     async def check(self) -> None:
         await self.services.check(self.member, len(self.arguments))
-        if self.current is not None and any(isinstance(a, Change) for a in self.arguments):
-            await self.services.check(self.current, 0)
+        if any(isinstance(argument, Change) for argument in self.arguments):
+            await self.services.check(self._present(), 0)
 
     async def run(self) -> ResultValue | None:
         given = [await self._given(argument) for argument in self.arguments]
@@ -103,9 +103,12 @@ class Call:
     async def _given(self, argument: Amount) -> int | float | str:
         if not isinstance(argument, Change):
             return argument
+        return argument.applied(unscaled(await self.services.call(self._present(), ()), self.divisor))
+
+    def _present(self) -> Member:
         if self.current is None:
-            raise Failed(f"{self.member} cannot be changed by a step: the present value is not known")
-        return argument.applied(unscaled(await self.services.call(self.current, ()), self.divisor))
+            raise Unavailable(f"{self.member} takes no steps: nothing tells the present value")
+        return self.current
 
 
 @dataclass(frozen=True)
