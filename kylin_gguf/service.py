@@ -9,6 +9,7 @@ from typing import Any
 
 from kylin_gguf import gguf_info
 from kylin_gguf.actuator.catalogue import Command
+from kylin_gguf.actuator.collection import Collection
 from kylin_gguf.actuator.interpret import Interpreter, Scorer
 from kylin_gguf.actuator.shipped import load_commands
 from kylin_gguf.errors import InvalidValue, UnknownOption, UnsupportedModel
@@ -197,17 +198,28 @@ class Service:
         return (await route.execute(arguments, self.call_executor, confirmed=confirmed)).to_json()
 
     def _route(self, command_id: str) -> Route:
-        return Route(self._interpreter.catalogue.get(command_id), ADAPTER, command_id)
+        command = self.catalogues.catalogue.get(command_id)
+        executor, known_as = self.catalogues.executor(command_id)
+        return Route(command, executor or ADAPTER, known_as)
+
+    @property
+    def catalogues(self) -> Collection:
+        """The command catalogues: the desktop's own, and those that clients register."""
+        return self._interpreter.collection
 
     def commands(self) -> list[dict[str, Any]]:
-        """Return the command catalogue, as JSON objects."""
-        return [_command(command) for command in self._interpreter.catalogue.commands]
+        """Return every command of every catalogue, as JSON objects."""
+        unavailable = self.catalogues.unavailable
+        return [
+            _command(command) | {"available": command.id not in unavailable}
+            for command in self.catalogues.catalogue.commands
+        ]
 
     # --- life ---------------------------------------------------------------------------------------
 
     def busy(self) -> bool:
-        """Whether a request or a job runs."""
-        return self._pool.busy or bool(self._jobs)
+        """Whether a request or a job runs, or a client's catalogue would be missed."""
+        return self._pool.busy or bool(self._jobs) or self.catalogues.keeps_alive
 
     async def close(self) -> None:
         """End streams and jobs, stop workers."""
@@ -217,10 +229,7 @@ class Service:
 
 
 def _command(command: Command) -> dict[str, Any]:
-    arguments = [
-        {"name": argument.name, "accepts": argument.signature().partition("=")[2]}
-        for argument in command.arguments
-    ]
+    arguments = [{"name": argument.name, "accepts": argument.accepts()} for argument in command.arguments]
     return {
         "id": command.id,
         "description": dict(command.description),

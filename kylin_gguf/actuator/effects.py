@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
-from kylin_gguf.actuator.catalogue import Action
+from kylin_gguf.actuator.arguments import Action
 from kylin_gguf.actuator.node import Node
 from kylin_gguf.errors import near
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kylin_gguf.actuator import effects
-from kylin_gguf.actuator.catalogue import UP, Arguments, Command, IntegerArgument, Value
+from kylin_gguf.actuator.arguments import UP, Arguments, IntegerArgument, Value
+from kylin_gguf.actuator.catalogue import Command
 from kylin_gguf.adapter.outcome import Failed
 
 

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable, Mapping
 
 from kylin_gguf.actuator import effects
-from kylin_gguf.actuator.catalogue import Action, Command, CommandCatalogue
+from kylin_gguf.actuator.arguments import Action
+from kylin_gguf.actuator.catalogue import Command, CommandCatalogue
 from kylin_gguf.adapter import amounts, steps
 from kylin_gguf.adapter.amounts import Amount
 from kylin_gguf.adapter.gsettings import Key

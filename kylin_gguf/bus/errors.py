@@ -60,6 +60,8 @@ _TABLE: dict[type[KylinError], str] = {
     errors.NothingToConfirm: "Actuator.NothingToConfirm",
     errors.ExecutorFailed: "Actuator.ExecutorFailed",
     errors.ExecutorTimeout: "Actuator.ExecutorTimeout",
+    errors.UnknownCatalogue: "Actuator.UnknownCatalogue",
+    errors.CatalogueLimit: "Actuator.CatalogueLimit",
     errors.BusError: "Bus.Failed",
     errors.ServiceUnavailable: "Bus.ServiceUnavailable",
     errors.AccessDenied: "Bus.AccessDenied",

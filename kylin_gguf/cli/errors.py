@@ -59,6 +59,8 @@ EXIT_CODES: dict[type[KylinError], int] = {
     errors.NothingToConfirm: 63,
     errors.ExecutorFailed: 64,
     errors.ExecutorTimeout: 65,
+    errors.UnknownCatalogue: 66,
+    errors.CatalogueLimit: 67,
     errors.InternalError: 70,
     errors.BusError: 80,
     errors.ServiceUnavailable: 81,

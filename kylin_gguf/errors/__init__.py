@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from kylin_gguf.errors.actuator import (
     ActuatorError,
+    CatalogueLimit,
     CommandsInvalid,
     ConfirmationNeeded,
     ExecutorFailed,
     ExecutorTimeout,
     NothingToConfirm,
+    UnknownCatalogue,
 )
 from kylin_gguf.errors.base import (
     Cancelled,
@@ -94,6 +96,7 @@ __all__ = [
     "Busy",
     "Cancelled",
     "CatalogueInvalid",
+    "CatalogueLimit",
     "ChecksumMismatch",
     "CommandsInvalid",
     "ConfigError",
@@ -134,6 +137,7 @@ __all__ = [
     "ToolFailed",
     "TruncatedGguf",
     "UnknownArchitecture",
+    "UnknownCatalogue",
     "UnknownModel",
     "UnknownObject",
     "UnknownOption",

@@ -28,6 +28,27 @@ class CommandsInvalid(ActuatorError):
 
 
 @dataclass(eq=False)
+class UnknownCatalogue(ActuatorError):
+    """A command catalogue that nobody has registered."""
+
+    code: ClassVar[str] = "actuator.unknown-catalogue"
+    sentence: ClassVar[str] = N_("No command catalogue '{name}' is registered.")
+    remedy: ClassVar[str] = N_("ListCatalogues names those that are; a catalogue leaves with its owner.")
+    name: str
+    similar: tuple[str, ...] = ()
+
+
+@dataclass(eq=False)
+class CatalogueLimit(ActuatorError):
+    """A registration that would exceed what registered command catalogues may have together."""
+
+    code: ClassVar[str] = "actuator.catalogue-limit"
+    sentence: ClassVar[str] = N_("Registered command catalogues can have at most {limit} {what}.")
+    remedy: ClassVar[str] = N_("Remove a catalogue first, or register a smaller one.")
+    what: str
+    limit: int
+
+
 class ConfirmationNeeded(ActuatorError):
     """A command that is carried out only once the user has said yes."""
 
