@@ -225,7 +225,7 @@ class ClientSession:
         self._path = path
 
     async def generate(self, prompt: str, **options: object) -> Answer:
-        """Start an answer; ``options`` are those of ``SamplingOptions``."""
+        """Start an answer; ``options`` are ``mode`` and those of ``SamplingOptions``."""
         reply = await self._call("Generate", "a{sv}", {"prompt": prompt, **options})
         request, index = reply.body
         stream = socket.socket(fileno=take_descriptor(reply, index))
@@ -291,6 +291,10 @@ class Answer:
             raise ServiceUnavailable("the answer broke off")
         finally:
             self._writer.close()
+
+    async def confirm(self, consent: bool) -> None:
+        """Answer a ``confirm`` frame; raises NothingToConfirm when it comes too late."""
+        await self._client.call(names.REQUEST, "Confirm", "b", consent, path=self._path, timeout=SHORT_CALL_S)
 
     async def cancel(self) -> None:
         """Stop the answer; its last frame is still to be read."""
