@@ -49,6 +49,7 @@ class CatalogueLimit(ActuatorError):
     limit: int
 
 
+@dataclass(eq=False)
 class ConfirmationNeeded(ActuatorError):
     """A command that is carried out only once the user has said yes."""
 
