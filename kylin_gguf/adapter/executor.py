@@ -26,7 +26,8 @@ class Executor:
     """Carries out the commands of one catalogue."""
 
     def __init__(self, catalogue: CommandCatalogue, services: Services) -> None:
-        self._catalogue, self._services = catalogue, services
+        self.catalogue = catalogue
+        self._services = services
 
     async def execute(self, command_id: str, arguments: Mapping[str, object]) -> Execution:
         """Carry out a command and return what came of it.
@@ -37,7 +38,7 @@ class Executor:
         Raises:
             InvalidValue, UnknownOption: no such command, or wrong arguments.
         """
-        command = self._catalogue.get(command_id)
+        command = self.catalogue.get(command_id)
         checked = command.check(arguments)
         try:
             chosen = [
@@ -66,10 +67,19 @@ class Executor:
     async def _can(self, actions: tuple[Action, ...]) -> bool:
         try:
             for action in actions:
-                await self._choose(action, lambda text: text)
+                await self._any(action)
         except Unavailable:
             return False
         return True
+
+    async def _any(self, action: Action) -> None:
+        missing = []
+        for way in effects.alternatives(action):
+            try:
+                return await self._step(way, lambda text: text).probe()
+            except Unavailable as reason:
+                missing.append(str(reason))
+        raise Unavailable("; ".join(missing))
 
     async def _choose(self, action: Action, fill: Fill) -> Step:
         """Return the first way to carry ``action`` out that this desktop has.

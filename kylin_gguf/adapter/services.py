@@ -39,6 +39,9 @@ class Services(Protocol):
     service answers with an error or with what is no plain value.
     """
 
+    async def probe(self, member: Member) -> None:
+        """Return when the service of ``member`` runs or can be started; nothing is asked of it."""
+
     async def check(self, member: Member, arguments: int) -> None:
         """Return when ``member`` can be called with so many arguments."""
 

@@ -17,17 +17,16 @@ CONTROL_CENTRE = "ukui-control-center"
 
 
 class Step(Protocol):
-    """One thing to do.
+    """One thing to do. ``probe`` and ``check`` raise Unavailable when this desktop cannot."""
 
-    ``check`` raises Unavailable when this desktop cannot, and changes nothing. ``run`` returns what there is
-    to tell, and raises Unavailable or Failed.
-    """
+    async def probe(self) -> None:
+        """Return when the desktop has what the step needs. Nothing is started to find out."""
 
     async def check(self) -> None:
-        """Return when the step can be tried."""
+        """Return when the step can be tried, as nearly as can be said without changing anything."""
 
     async def run(self) -> ResultValue | None:
-        """Do it."""
+        """Do it and return what there is to tell; raises Unavailable or Failed."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,11 @@ class Setting:
     value: Amount | None
     divisor: int = 1
 
-    async def check(self) -> None:
+    async def probe(self) -> None:
         await self.key.kind()
+
+    async def check(self) -> None:
+        await self.probe()
 
     async def run(self) -> ResultValue | None:
         if self.value is None:
@@ -60,6 +62,9 @@ class Property:
     member: Member
     value: Amount | None
     divisor: int = 1
+
+    async def probe(self) -> None:
+        await self.services.probe(self.member)
 
     async def check(self) -> None:
         await self.services.check_property(self.member)
@@ -87,6 +92,9 @@ class Call:
     arguments: Sequence[Amount]
     current: Member | None = None
     divisor: int = 1
+
+    async def probe(self) -> None:
+        await self.services.probe(self.member)
 
     async def check(self) -> None:
         await self.services.check(self.member, len(self.arguments))
@@ -118,8 +126,11 @@ class Launch:
     program: str
     arguments: Sequence[str] = ()
 
-    async def check(self) -> None:
+    async def probe(self) -> None:
         processes.find(self.program)
+
+    async def check(self) -> None:
+        await self.probe()
 
     async def run(self) -> None:
         await processes.launch(self.program, *self.arguments)
@@ -131,8 +142,11 @@ class Application:
 
     id: str
 
-    async def check(self) -> None:
+    async def probe(self) -> None:
         processes.find(applications.LAUNCHER)
+
+    async def check(self) -> None:
+        await self.probe()
 
     async def run(self) -> None:
         await processes.launch(applications.LAUNCHER, "launch", str(applications.find(self.id)))
@@ -144,8 +158,11 @@ class Instruction:
 
     instruction: str
 
-    async def check(self) -> None:
+    async def probe(self) -> None:
         processes.find(kylin_actuator.PROGRAM)
+
+    async def check(self) -> None:
+        await self.probe()
 
     async def run(self) -> None:
         await kylin_actuator.run(self.instruction)

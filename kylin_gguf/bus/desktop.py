@@ -39,6 +39,16 @@ class Desktop:
         if "system" in self._buses:
             await self._buses.pop("system").close()
 
+    async def probe(self, member: Member) -> None:
+        """As ``Services.probe``."""
+        bus = await self._bus(member.bus)
+        try:
+            there = await bus.has_owner(member.dest) or await bus.activatable(member.dest)
+        except KylinError as error:
+            raise Unavailable(f"the {member.bus} bus does not answer: {error}") from error
+        if not there:
+            raise Unavailable(f"{member.dest} is not on the {member.bus} bus")
+
     async def check(self, member: Member, arguments: int) -> None:
         """As ``Services.check``."""
         for path in await self._objects(member):

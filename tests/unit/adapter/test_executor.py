@@ -101,6 +101,9 @@ class FakeServices:
         self.methods = dict(methods or {})
         self.done: list[tuple[str, tuple[Given, ...]]] = []
 
+    async def probe(self, member: Member) -> None:
+        await self.check(member, 0)
+
     async def check(self, member: Member, arguments: int) -> None:
         if f"{member.interface}.{member.name}" not in self.methods:
             raise Unavailable(f"no {member}")
