@@ -8,6 +8,7 @@ from dataclasses import replace
 from kylin_gguf.actuator import choices, effects
 from kylin_gguf.actuator.arguments import (
     DOWN,
+    MAX_ARGUMENTS,
     UP,
     Argument,
     ChangeArgument,
@@ -24,7 +25,6 @@ from kylin_gguf.actuator.choices import MAX_CHOICES, NONE, Choices
 from kylin_gguf.actuator.example_reader import examples, phrases
 from kylin_gguf.actuator.node import MAX_TEXT, WORD, Node
 
-MAX_ARGUMENTS = 4
 MAX_VALUES = 64
 MAX_LISTS = 16
 STEPS = 10

@@ -20,6 +20,8 @@ A text ``<name>`` inside it stands for the argument of that name.
 UP, DOWN = "+", "-"
 NUMBER = "number"
 """The form of an example that contains a number in the argument's range."""
+MAX_ARGUMENTS = 4
+"""Of one command."""
 SHOWN = 80
 """Characters of a refused value that an error repeats."""
 

@@ -6,17 +6,19 @@ Nothing outside this set can be the answer, and every member passes ``CommandCat
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kylin_gguf.actuator.arguments import Arguments
+from kylin_gguf.actuator.arguments import MAX_ARGUMENTS, Arguments
 from kylin_gguf.actuator.catalogue import Command, CommandCatalogue, canonical
 from kylin_gguf.actuator.shortlist import Match, Meaning
 from kylin_gguf.actuator.slots import text_spans
 from kylin_gguf.actuator.values import SAID, Choice, Utterance, choices
 
 MAX_COMBINATIONS = 64
-BOUND_PER_ARGUMENT = SAID + 1e-6  # the rest is for rounding
+BOUND = SAID + 1e-6
+"""What one argument can add to a score, and some more for rounding."""
 
 
 @dataclass(frozen=True)
@@ -65,27 +67,20 @@ def enumerate_candidates(
     """
     said = Utterance(text, spoken)
     by_command: dict[str, list[tuple[Meaning, float]]] = {}
+    best: dict[str, float] = {}
     for meaning, score in match.scores.items():
-        if meaning.command is not None:
-            by_command.setdefault(meaning.command, []).append((meaning, score))
+        command_id = meaning.command
+        if command_id is not None:
+            by_command.setdefault(command_id, []).append((meaning, score))
+            best[command_id] = max(score, best.get(command_id, score))
     found: list[Candidate] = []
-    for bound, command_id in _by_bound(catalogue, by_command):
-        if len(found) == limit and bound < found[-1].score:
+    for command_id, score in sorted(best.items(), key=lambda item: -item[1]):
+        # What no candidate of a command can exceed. So most of a thousand commands are never looked into.
+        worst = found[-1].score if len(found) == limit else -math.inf
+        if score + MAX_ARGUMENTS * BOUND < worst:
             break
-        found += _of_command(catalogue.get(command_id), said, by_command[command_id])
-        found = sorted(found, key=lambda c: (-c.score, c.text))[:limit]
+        command = catalogue.get(command_id)
+        if score + len(command.arguments) * BOUND >= worst:
+            found += _of_command(command, said, by_command[command_id])
+            found = sorted(found, key=lambda c: (-c.score, c.text))[:limit]
     return found
-
-
-def _by_bound(
-    catalogue: CommandCatalogue, meanings: Mapping[str, Sequence[tuple[Meaning, float]]]
-) -> list[tuple[float, str]]:
-    """Commands with what none of their candidates can score more than, greatest first.
-
-    So most of a thousand commands are never looked into.
-    """
-    bounds = []
-    for command, known in meanings.items():
-        evidence = BOUND_PER_ARGUMENT * len(catalogue.get(command).arguments)
-        bounds.append((max(score for _, score in known) + evidence, command))
-    return sorted(bounds, reverse=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from kylin_gguf.actuator.wording import inside_word, normalise
 
 MAX_CHOICES = 2000
-MAX_NAMES = 16
+MAX_NAMES = 8
 """What one entry may be called."""
 
 

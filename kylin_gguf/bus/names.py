@@ -23,6 +23,8 @@ INTROSPECTABLE = "org.freedesktop.DBus.Introspectable"
 PEER = "org.freedesktop.DBus.Peer"
 
 MAX_SESSIONS = 16
+MAX_REGISTRATIONS = 4
+"""Unfinished registrations of command catalogues of one connection."""
 MAX_RUNNING = 16
 """Running requests, and running jobs, of one connection."""
 MAX_KEPT = 16
