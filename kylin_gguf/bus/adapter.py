@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 GRACE_S = 10.0
 """How long the adapter waits for a service that has gone: one that crashed is started anew by then."""
-LOOK_EVERY_S = 30.0
+LOOK_EVERY_S = 10.0
 """How often applications that were installed or removed are looked for."""
 REGISTER_TIMEOUT_S = 60.0
 EXTRAS_PATH = f"{ADAPTER.path}/{NAME.capitalize()}"

@@ -46,6 +46,13 @@ class Desktop:
         self.media.stop()
         self.media = _media(self.address, self.media.log.with_suffix(".again.log"))
 
+    def restart_service(self) -> None:
+        """Replace the service; the adapter stays."""
+        self.service.terminate()
+        self.service.wait()
+        self.service = _start_service(self.environment)
+        wait_for_name(self.address, names.BUS_NAME)
+
     def setting(self, schema: str, key: str) -> str:
         """Return a setting, as gsettings prints it."""
         command = ["gsettings", "get", schema, key]
@@ -62,6 +69,7 @@ def _environment(directory: Path, address: str, system: str, programs: Programs)
         **{name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ},
         "PATH": f"{programs.directory}:/usr/bin:/bin",
         "HOME": str(directory),
+        "XDG_DATA_DIRS": str(directory / "share"),
         "LC_ALL": "C.UTF-8",
         "DBUS_SESSION_BUS_ADDRESS": address,
         "DBUS_SYSTEM_BUS_ADDRESS": system,
@@ -87,6 +95,12 @@ def _brightness(address: str, log: Path) -> Service:
     return brightness
 
 
+def _start_service(environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-P", "-m", "kylin_gguf", "serve"]
+    with (Path(environment["HOME"]) / "service.log").open("ab") as output:
+        return subprocess.Popen(command, env=environment, stderr=output, cwd="/")
+
+
 @pytest.fixture(scope="module")
 def desktop(bus_address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desktop]:
     directory = tmp_path_factory.mktemp("desktop")
@@ -101,16 +115,14 @@ def desktop(bus_address: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
     )
     bluetooth = bluez(system, directory / "bluez.log")
     environment = _environment(directory, bus_address, system, programs)
-    with (directory / "service.log").open("wb") as output:
-        service = subprocess.Popen(
-            [sys.executable, "-P", "-m", "kylin_gguf", "serve"], env=environment, stderr=output, cwd="/"
-        )
+    service = _start_service(environment)
     wait_for_name(bus_address, names.BUS_NAME)
-    yield Desktop(bus_address, system, programs, media, brightness, environment, service)
-    for process in (service, bluetooth, daemon):
+    made = Desktop(bus_address, system, programs, media, brightness, environment, service)
+    yield made
+    for process in (made.service, bluetooth, daemon):
         process.terminate()
         process.wait()
-    media.stop()
+    made.media.stop()
     brightness.stop()
     for log in ("service.log", ".local/state/kylin-gguf/actuator.log"):
         print((directory / log).read_text(encoding="utf-8"))  # shown when a test of the module failed
