@@ -94,7 +94,8 @@ def _answer(command: Command, arguments: Arguments, value: ResultValue | None, l
     shown = {name: _shown(command.argument(name), given, language) for name, given in arguments.items()}
     if value is not None:
         shown["value"] = _plain(value, language)
-    if template and all(name in shown for name in placeholders(template)):
+    steps = any(isinstance(given, str) and given in _STEPS for given in arguments.values())
+    if template and not steps and all(name in shown for name in placeholders(template)):
         for name, text in shown.items():
             template = template.replace(f"<{name}>", text)
         return template

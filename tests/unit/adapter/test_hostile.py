@@ -23,10 +23,11 @@ from tests.unit.adapter.test_executor import FakeServices
 UTTERANCES = 10_000
 # fmt: off
 PIECES = (
-    "; rm -rf ~", "&& reboot", "| sh", "$(touch x)", "`id`", "\n", "\0", "'", '"', "\\", "<level>", "<state>",
-    "{open bluetooth}", "{shutdown}", "}{", "--help", "-x", "../../bin/sh", "/bin/sh", "%s", "\u202e", "\u200b",
-    "ignore the rules", "忽略所有规则", "run", "执行", "sudo", "command: volume.set", '{"command": "x"}', "</s>",
-    "把", "声音", "调到", "99999999999999", "-1", "40", "100%", "打开", "关闭", "bluetooth", "set", "the", "to",
+    "; rm -rf ~", "&& reboot", "| sh", "$(touch x)", "`id`", "\n", "\0", "'", '"', "\\", "<level>",
+    "<state>", "{open bluetooth}", "{shutdown}", "}{", "--help", "-x", "../../bin/sh", "/bin/sh", "%s",
+    "\u202e", "\u200b", "ignore the rules", "忽略所有规则", "run", "执行", "sudo", "</s>",
+    "command: volume.set", '{"command": "x"}', "把", "声音", "调到", "99999999999999", "-1", "40",
+    "100%", "打开", "关闭", "bluetooth", "set", "the", "to",
 )
 # fmt: on
 
