@@ -74,7 +74,7 @@ class Adapter:
             self._registry.add(ExecutorObject(self._registry, path, executor))
             for path, executor in executors.items()
         ]
-        self._left = asyncio.Event()
+        self._here, self._left = asyncio.Event(), asyncio.Event()
         self._offering: asyncio.Task[None] | None = None
 
     @classmethod
@@ -97,7 +97,8 @@ class Adapter:
     def _on_service(self, owner: str) -> None:
         for published in self._objects:
             published.service = owner
-        (self._left.clear if owner else self._left.set)()
+        (self._here if owner else self._left).set()
+        (self._left if owner else self._here).clear()
         if self._offering is not None:
             self._offering.cancel()
         self._offering = asyncio.ensure_future(self._offer()) if owner else None
@@ -129,9 +130,11 @@ class Adapter:
         """Return when there has been no service for ``GRACE_S`` seconds."""
         while True:
             await self._left.wait()
-            await asyncio.sleep(GRACE_S)
-            if self._left.is_set() and not self._dispatcher.busy:
-                return
+            try:
+                await asyncio.wait_for(self._here.wait(), GRACE_S)
+            except TimeoutError:
+                if not self._dispatcher.busy:
+                    return
 
     async def close(self) -> None:
         """Leave the buses. Programs that were started run on."""

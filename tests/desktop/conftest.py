@@ -46,11 +46,11 @@ class Desktop:
         self.media.stop()
         self.media = _media(self.address, self.media.log.with_suffix(".again.log"))
 
-    def restart_service(self) -> None:
-        """Replace the service; the adapter stays."""
+    def restart_service(self, **settings: str) -> None:
+        """Replace the service, with ``settings`` in its environment; the adapter stays."""
         self.service.terminate()
         self.service.wait()
-        self.service = _start_service(self.environment)
+        self.service = _start_service(self.environment | settings)
         wait_for_name(self.address, names.BUS_NAME)
 
     def setting(self, schema: str, key: str) -> str:

@@ -12,6 +12,7 @@ from kylin_gguf.bus import adapter, names
 from kylin_gguf.bus.client import Client
 from kylin_gguf.bus.connection import Connection
 from kylin_gguf.errors import AccessDenied, ConfirmationNeeded, InvalidValue
+from kylin_gguf.records import ADAPTER
 from tests.desktop.conftest import Desktop
 from tests.desktop.stand_ins import Service
 
@@ -103,3 +104,19 @@ async def test_the_service_finds_its_adapter_again_and_asks_before_power_goes(de
 async def test_nobody_else_speaks_for_the_desktop(ready: Client) -> None:
     with pytest.raises(AccessDenied):
         await ready.call(names.ACTUATOR, "RemoveCatalogue", "s", "desktop", timeout=20)
+
+
+async def test_the_adapter_does_not_outlive_its_service(desktop: Desktop) -> None:
+    """What it has registered keeps no service that nobody uses, and the adapter goes after it."""
+    desktop.restart_service(KYLIN_GGUF_IDLE_EXIT_S="3")
+    connection = await Connection.connect(desktop.address)
+    gone: list[str] = []
+    for name in (names.BUS_NAME, ADAPTER.name):
+        await connection.watch(name, lambda owner, name=name: None if owner else gone.append(name))
+    assert await connection.has_owner(ADAPTER.name)
+    async with asyncio.timeout(60):
+        while len(gone) < 2:
+            await asyncio.sleep(0.1)
+    assert gone == [names.BUS_NAME, ADAPTER.name]
+    assert desktop.service.wait(20) == 0
+    await connection.close()
