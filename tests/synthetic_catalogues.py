@@ -72,7 +72,7 @@ def catalogue(program: str) -> str:
                 "description": {"zh": f"{verbs_zh[0]}{thing_zh}", "en": f"{verbs_en[0]} {thing_en}"},
                 "examples": {"zh": said_zh, "en": said_en},
             }
-    negatives = {
+    nothing = {
         "zh": [f"{zh}是谁发明的", f"哪个{zh}软件好用"],
         "en": [f"who invented {en}", f"best {en} app"],
     }
@@ -81,7 +81,7 @@ def catalogue(program: str) -> str:
         {
             "version": 1,
             "commands": commands,
-            "negatives": {"zh": nothing_zh, "en": nothing_en},
+            "negatives": nothing,
             "terms": terms,
         },
         allow_unicode=True,

@@ -20,7 +20,7 @@ Combination = Literal["all", "any"]
 
 PROGRAM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")  # found on PATH: a name, never a path
 _BUS_NAME = re.compile(r"(?=.{3,}$)[A-Za-z_-][A-Za-z0-9_-]*(\.[A-Za-z_-][A-Za-z0-9_-]*)+")
-_SCHEMA = re.compile(r"[a-z][a-z0-9-]*(\.[A-Za-z][A-Za-z0-9-]*)+")
+_SCHEMA = re.compile(r"[A-Za-z][A-Za-z0-9.-]*")
 _KEY = re.compile(r"[a-z][a-z0-9-]*")
 # What each kind must and may say, and how it is written.
 _KINDS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
