@@ -124,8 +124,8 @@ def desktop(bus_address: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
         process.wait()
     made.media.stop()
     brightness.stop()
-    for log in ("service.log", ".local/state/kylin-gguf/actuator.log"):
-        print((directory / log).read_text(encoding="utf-8"))  # shown when a test of the module failed
+    for log in directory.rglob("*.log"):
+        print(log.name, log.read_text(encoding="utf-8"), sep="\n")  # shown when a test of the module failed
 
 
 @pytest.fixture
