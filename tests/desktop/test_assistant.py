@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from kylin_gguf.bus import names
 from kylin_gguf.bus.client import Client, ClientSession
-from kylin_gguf.errors import NothingToConfirm
+from kylin_gguf.bus.connection import Connection
+from kylin_gguf.errors import AccessDenied, NothingToConfirm
 from tests.desktop.conftest import Desktop
 from tests.desktop.stand_ins import powered
 from tests.tiny_model import write_model
@@ -72,6 +74,21 @@ async def test_consent(session: ClientSession, desktop: Desktop) -> None:
     done = await say(session, "关闭触控板", consent=True)
     assert [f["status"] for f in done if f["type"] == "result"] == ["done"]
     assert desktop.setting(*key) == "false"
+
+
+async def test_nobody_else_says_yes(session: ClientSession, desktop: Desktop) -> None:
+    stranger = await Connection.connect(desktop.address)
+    refused = []
+    answer = await session.generate("打开触控板", mode="assistant")
+    async for frame in answer:
+        if frame["type"] == "confirm":
+            theirs = Client(stranger, await stranger.owner(names.BUS_NAME))
+            with pytest.raises(AccessDenied):
+                await theirs.call(names.REQUEST, "Confirm", "b", True, path=answer._path, timeout=20)
+            refused.append(frame)
+            await answer.confirm(False)
+    assert refused
+    await stranger.close()
 
 
 async def test_consent_comes_too_late(session: ClientSession, desktop: Desktop) -> None:
