@@ -117,6 +117,8 @@ class Session:
             CancelledError: the answer was cancelled. What was being carried out may have been done.
         """
         assert self._assistant is not None
+        if generation.cancelled:  # before anything could have begun
+            raise asyncio.CancelledError
         turn = asyncio.ensure_future(self._assistant.turn(prompt, generation))
         generation.handed_over(lambda: _stop(turn))
         with generation.watched():

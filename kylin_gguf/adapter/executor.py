@@ -12,7 +12,7 @@ from kylin_gguf.adapter import amounts, steps
 from kylin_gguf.adapter.amounts import Amount
 from kylin_gguf.adapter.gsettings import Key
 from kylin_gguf.adapter.outcome import Failed, Unavailable
-from kylin_gguf.adapter.services import Member, Services
+from kylin_gguf.adapter.services import Member, Property, Services
 from kylin_gguf.adapter.steps import Step
 from kylin_gguf.records import Execution
 
@@ -102,10 +102,10 @@ class Executor:
         match action["kind"]:
             case "gsettings":
                 key = Key(action["schema"], action["key"])
-                return steps.Setting(key, _value(action, fill), _divisor(action))
+                return steps.Kept(key, _value(action, fill), _divisor(action))
             case "dbus-property":
-                member = _member(action, "property")
-                return steps.Property(self._services, member, _value(action, fill), _divisor(action))
+                kept = Property(self._services, _member(action, "property"))
+                return steps.Kept(kept, _value(action, fill), _divisor(action))
             case "dbus":
                 member, arguments = _member(action, "method"), [fill(text) for text in action.get("args", ())]
                 current = _member(action, "current") if "current" in action else None

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from kylin_gguf.actuator.arguments import Value
 from kylin_gguf.adapter import applications, kylin_actuator, processes
 from kylin_gguf.adapter.amounts import Amount, Change, scaled, unscaled
-from kylin_gguf.adapter.gsettings import Key
 from kylin_gguf.adapter.outcome import Unavailable
 from kylin_gguf.adapter.services import Member, Services
 from kylin_gguf.records import ResultValue
@@ -29,54 +29,44 @@ class Step(Protocol):
         """Do it and return what there is to tell; raises Unavailable or Failed."""
 
 
-@dataclass(frozen=True)
-class Setting:
-    """Read (``value`` None) or change a key of gsettings."""
+class Place(Protocol):
+    """Where a value is kept: a setting, or a property of a D-Bus object."""
 
-    key: Key
+    async def probe(self) -> None:
+        """As ``Step.probe``."""
+
+    async def check(self) -> None:
+        """As ``Step.check``."""
+
+    async def get(self) -> ResultValue:
+        """Return the present value; raises Unavailable or Failed."""
+
+    async def set(self, value: Value) -> None:
+        """Change it; raises Unavailable or Failed."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Read (``value`` None) or change what is kept at a place."""
+
+    place: Place
     value: Amount | None
     divisor: int = 1
 
     async def probe(self) -> None:
-        await self.key.kind()
+        await self.place.probe()
 
     async def check(self) -> None:
-        await self.probe()
+        await self.place.check()
 
     async def run(self) -> ResultValue | None:
         if self.value is None:
-            return _shown(await self.key.get(), self.divisor)
+            return _shown(await self.place.get(), self.divisor)
         if not isinstance(self.value, Change):
-            await self.key.set(scaled(self.value, self.divisor))
+            await self.place.set(scaled(self.value, self.divisor))
             return None
-        new = self.value.applied(unscaled(await self.key.get(), self.divisor))
-        await self.key.set(scaled(new, self.divisor))
-        return new
-
-
-@dataclass(frozen=True)
-class Property:
-    """Read (``value`` None) or change a property of a D-Bus object."""
-
-    services: Services
-    member: Member
-    value: Amount | None
-    divisor: int = 1
-
-    async def probe(self) -> None:
-        await self.services.probe(self.member)
-
-    async def check(self) -> None:
-        await self.services.check_property(self.member)
-
-    async def run(self) -> ResultValue | None:
-        if self.value is None:
-            return _shown(await self.services.get(self.member), self.divisor)
-        if not isinstance(self.value, Change):
-            await self.services.set(self.member, scaled(self.value, self.divisor))
-            return None
-        new = self.value.applied(unscaled(await self.services.get(self.member), self.divisor))
-        await self.services.set(self.member, scaled(new, self.divisor))
+        new = self.value.applied(unscaled(await self.place.get(), self.divisor))
+        await self.place.set(scaled(new, self.divisor))
         return new
 
 

@@ -334,3 +334,10 @@ async def test_a_clear_reading_is_not_asked_back(world: World) -> None:
     )
     world.meaning = sure
     assert kinds(await world.say("静静")) == ["command", "result", "text", "end"]
+
+
+async def test_what_is_cancelled_at_once_does_nothing(world: World) -> None:
+    generation = await world.session.generate({"prompt": "请静音", "mode": "assistant"})
+    generation.cancel()
+    assert [f async for f in _frames(generation)] == [{"type": "end", "reason": "cancelled"}]
+    assert world.given == []
