@@ -47,6 +47,7 @@ class Assistant:
         self._means, self._interpret = means, interpret
         self._last: Choice | None = None
         self._open: reading.Readings | None = None
+        self._language: Language = "en"
 
     def forget(self) -> None:
         """Refer to nothing that was said before: the conversation has changed."""
@@ -58,7 +59,10 @@ class Assistant:
         Raises:
             KylinError: the model that judges what is meant cannot be used.
         """
-        text, language = normalise(said), replies.language_of(said)
+        text = normalise(said)
+        if any(character.isalpha() for character in text):  # "50" goes on in the language spoken before
+            self._language = replies.language_of(text)
+        language = self._language
         if not text or len(text) > MAX_UTTERANCE:
             self.forget()
             return None
@@ -87,8 +91,10 @@ class Assistant:
     def _pick(self, text: str) -> Choice | str | None:
         if self._open is None:
             return None
-        readings, self._open = self._open, None
-        picked = reading.pick(text, readings, self._means.catalogue())
+        (readings, self._open), catalogue = (self._open, None), self._means.catalogue()
+        if any(choice.command not in catalogue for choice in readings):
+            return None  # its catalogue has left
+        picked = reading.pick(text, readings, catalogue)
         return readings[picked] if isinstance(picked, int) else picked
 
     def _follow(self, text: str) -> Choice | None:

@@ -258,12 +258,17 @@ async def test_a_bit_more_means_the_last_command(world: World) -> None:
     await world.say("把音量调到百分之四十")
     world.outcome = Execution("done", value=50)
     assert "50%" in spoken(await world.say("再大一点"))
+    assert "50%" in spoken(await world.say("50"))
+    await world.say("再大一点")
     await world.say("a bit more")
-    await world.say("60")
-    await world.say("屏幕亮度调到七十")
+    assert "60 percent" in spoken(await world.say("60"))
+    assert "70%" in spoken(await world.say("屏幕亮度调到七十"))
+    world.outcome = Execution("done", value=60)
     await world.say("再小一点")
     assert world.given == [
         ("volume.set", {"level": 40}),
+        ("volume.set", {"level": "+"}),
+        ("volume.set", {"level": 50}),
         ("volume.set", {"level": "+"}),
         ("volume.set", {"level": "+"}),
         ("volume.set", {"level": 60}),
