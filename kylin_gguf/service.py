@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from kylin_gguf import gguf_info
 from kylin_gguf.actuator.catalogue import Command
 from kylin_gguf.actuator.collection import Collection
-from kylin_gguf.actuator.interpret import Interpreter, Scorer
+from kylin_gguf.actuator.interpret import Interpretation, Interpreter, Scorer
 from kylin_gguf.actuator.shipped import load_commands
+from kylin_gguf.assistant import Assistant, Means
 from kylin_gguf.errors import InvalidValue, UnknownOption, UnsupportedModel
 from kylin_gguf.execution import CallExecutor, Route, no_executors
 from kylin_gguf.jobs import Job, run_async, run_in_thread
@@ -20,6 +21,8 @@ from kylin_gguf.pool import EnginePool
 from kylin_gguf.records import (
     ADAPTER,
     OVERFLOWS,
+    Execution,
+    ExecutorAddress,
     InstalledModel,
     LoadedModel,
     ProgressCallback,
@@ -126,7 +129,7 @@ class Service:
 
     async def prewarm(self, model: str) -> None:
         """Make ready for a chat or a command that comes soon; errors are raised as for ``load``."""
-        await self._interpreter.prewarm(self._scorer(await self._resolve(model)))
+        await self._interpreter.prewarm(self._scorer(model))
 
     async def _resolve(self, model: str) -> InstalledModel:
         if model:
@@ -144,7 +147,20 @@ class Service:
         if overflow is None:
             raise InvalidValue("overflow", wanted, " or ".join(OVERFLOWS))
         model = await self._resolve(values.get("model", ""))
-        return Session(model, self._pool.acquire, values.get("system", ""), overflow)
+        system = values.get("system", "")
+        return Session(model, self._pool.acquire, system, overflow, self._assistant(model))
+
+    def _assistant(self, model: InstalledModel) -> Assistant:
+        async def interpret(said: str, progress: ProgressCallback) -> Interpretation:
+            async def score(request: ScoreRequest) -> Scores:
+                return await (await self._pool.acquire(model, progress)).score(request)
+
+            return await self._interpreter.interpret(said, score)
+
+        def call(executor: ExecutorAddress, command: Mapping[str, Any]) -> Awaitable[Execution]:
+            return self.call_executor(executor, command)
+
+        return Assistant(Means(lambda: self.catalogues.catalogue, self._route, call), interpret)
 
     async def embed(self, model: str, texts: Sequence[str]) -> list[list[float]]:
         """Return one vector for each of ``texts``, in order: float32, of Euclidean length 1.
@@ -166,12 +182,16 @@ class Service:
     async def interpret(self, utterance: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the command that ``utterance`` asks for, as the JSON object of ``kylin-gguf act``."""
         values = _texts(options, _INTERPRET_OPTIONS)
-        scorer = self._scorer(await self._resolve(values.get("model", "")))
-        return (await self._interpreter.interpret(utterance, scorer)).to_json()
+        model = values.get("model", "")
+        if model:
+            await self._resolve(model)
+        return (await self._interpreter.interpret(utterance, self._scorer(model))).to_json()
 
-    def _scorer(self, model: InstalledModel) -> Scorer:
+    def _scorer(self, model: str) -> Scorer:
+        """Return what asks ``model``, which is looked for only then: clear requests need none."""
+
         async def score(request: ScoreRequest) -> Scores:
-            return await (await self._pool.acquire(model)).score(request)
+            return await (await self._pool.acquire(await self._resolve(model))).score(request)
 
         return score
 

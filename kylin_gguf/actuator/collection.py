@@ -10,6 +10,7 @@ from typing import Any
 
 from kylin_gguf.actuator import choices, reader
 from kylin_gguf.actuator.catalogue import CommandCatalogue
+from kylin_gguf.actuator.choices import Choices
 from kylin_gguf.actuator.index import Index, together
 from kylin_gguf.actuator.node import MAX_TEXT
 from kylin_gguf.actuator.shortlist import Match
@@ -58,11 +59,13 @@ class Offer:
 class Registered:
     """A catalogue, the client it belongs to, and where on the bus that carries its commands out.
 
-    ``keeps_alive``: the service does not end for want of use while it is there.
+    ``catalogue`` has its commands with the ids that they are given out by; ``index`` is None until its
+    examples are learnt. ``keeps_alive``: the service does not end for want of use while it is there.
     """
 
     executor: ExecutorAddress
-    index: Index
+    catalogue: CommandCatalogue
+    index: Index | None
     keeps_alive: bool = True
 
     @property
@@ -71,18 +74,22 @@ class Registered:
         return self.executor.name
 
     @property
-    def catalogue(self) -> CommandCatalogue:
-        """Its commands, with the ids that they are given out by."""
-        return self.index.catalogue
-
-    @property
     def size(self) -> Size:
         """What counts against the limits."""
         return _size(self.catalogue)
 
+    def with_lists(self, lists: Mapping[str, Choices]) -> Registered:
+        """Return it with the contents of ``lists`` replaced."""
+        index = self.index and self.index.with_lists(lists)
+        return replace(self, catalogue=self.catalogue.with_lists(lists), index=index)
+
 
 class Collection:
-    """The catalogues by name. Lives on one event loop; learning happens in threads, one at a time."""
+    """The catalogues by name. Lives on one event loop; learning happens in threads, one at a time.
+
+    Nothing is learnt before somebody asks what an utterance means: a service that is only chatted with
+    stays small.
+    """
 
     def __init__(self, first: CommandCatalogue) -> None:
         self._first = first
@@ -96,22 +103,26 @@ class Collection:
     # --- Use --------------------------------------------------------------------------------------
 
     async def ready(self) -> Offer:
-        """Return what is on offer now. The first call learns the first catalogue's examples."""
+        """Return what is on offer now. The first call learns the examples of all catalogues there are."""
         if self._index is None:
             async with self._learning:
-                await self._trained()
-        return self._current(await self._trained())
-
-    async def _trained(self) -> Index:
-        if self._index is None:
-            self._index = await asyncio.to_thread(Index.train, self._first)
-        return self._index
-
-    def _current(self, index: Index) -> Offer:
+                await self._catch_up()
         if self._offer is None:
-            others = (registered.index for registered in self._registered.values())
-            self._offer = Offer(self.catalogue, (index, *others), self._unavailable)
+            indexes = (self._index, *(registered.index for registered in self._registered.values()))
+            self._offer = Offer(self.catalogue, tuple(filter(None, indexes)), self._unavailable)
         return self._offer
+
+    async def _catch_up(self) -> None:
+        """Learn the first catalogue, and what was registered before anybody asked for anything."""
+        if self._index is not None:
+            return
+        index = await asyncio.to_thread(Index.train, self._first)
+        for name, registered in list(self._registered.items()):
+            learnt = await asyncio.to_thread(_learn, registered.catalogue, index)
+            if self._registered.get(name) is registered:  # not removed meanwhile
+                self._registered[name] = replace(registered, index=learnt)
+        self._index = index  # last: from now on there is nothing unlearnt
+        self._changed()
 
     @property
     def catalogue(self) -> CommandCatalogue:
@@ -151,7 +162,8 @@ class Collection:
     ) -> CommandCatalogue:
         """Put the catalogue that YAML ``text`` describes in force, under ids that begin ``NAME/``.
 
-        One of the same owner and name is replaced. It is in force when this returns.
+        One of the same owner and name is replaced. It is in force when this returns; its examples are learnt
+        now, or with all others by the first ``ready``.
 
         Raises:
             InvalidValue: ``name`` is not one, or is that of the first catalogue.
@@ -162,12 +174,11 @@ class Collection:
         if not NAME.fullmatch(name) or name == self._first.name:
             raise InvalidValue("name", name[:80], "lower-case letters, digits and hyphens, not a name in use")
         async with self._learning:
-            first = await self._trained()
             self._refuse_stranger(executor.name, name)
             catalogue = (await asyncio.to_thread(reader.parse, text, name)).namespaced()
             self._refuse_excess(executor.name, catalogue)
-            index = await asyncio.to_thread(_learn, catalogue, first)
-            self._registered[name] = Registered(executor, index, keeps_alive)
+            index = await asyncio.to_thread(_learn, catalogue, self._index) if self._index else None
+            self._registered[name] = Registered(executor, catalogue, index, keeps_alive)
             self._changed()
         return catalogue
 
@@ -210,8 +221,7 @@ class Collection:
                 self._first = catalogue.with_lists(lists)
                 self._index = self._index and self._index.with_lists(lists)
             else:
-                registered = self._own(owner, name)
-                self._registered[name] = replace(registered, index=registered.index.with_lists(lists))
+                self._registered[name] = self._own(owner, name).with_lists(lists)
             self._changed()
 
     def listing(self) -> list[dict[str, Any]]:

@@ -5,23 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kylin_gguf.actuator import effects
-from kylin_gguf.actuator.arguments import UP, Arguments, IntegerArgument, Value
+from kylin_gguf.actuator.arguments import UP, Arguments, IntegerArgument, NumericArgument, Value
 from kylin_gguf.actuator.catalogue import Command
 from kylin_gguf.adapter.outcome import Failed
+
+DIGITS = 6
+"""Behind the point, in what steps lead to: 0.1 and 0.2 make 0.3."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """One step up (``sign`` 1) or down (-1), within bounds. All in the argument's own unit."""
+    """One step up (``sign`` 1) or down (-1) of ``argument``, within its bounds and in its own unit."""
 
     sign: int
-    step: int
-    minimum: int
-    maximum: int
+    argument: NumericArgument
 
-    def applied(self, present: float) -> int:
+    def applied(self, present: float) -> int | float:
         """Return the value after the change of ``present``."""
-        return min(self.maximum, max(self.minimum, round(present) + self.sign * self.step))
+        limits = self.argument
+        value = min(limits.maximum, max(limits.minimum, present + self.sign * limits.step))
+        return round(value) if isinstance(limits, IntegerArgument) else round(value, DIGITS)
 
 
 Amount = Value | Change
@@ -48,13 +51,12 @@ def amount(text: str, command: Command, arguments: Arguments) -> Amount:
 
 def _whole(command: Command, name: str, arguments: Arguments) -> Amount:
     argument, value = command.argument(name), arguments[name]
-    if isinstance(argument, IntegerArgument) and isinstance(value, str):
-        sign = 1 if value == UP else -1
-        return Change(sign, argument.step, argument.minimum, argument.maximum)
+    if isinstance(argument, NumericArgument) and isinstance(value, str):
+        return Change(1 if value == UP else -1, argument)
     return value
 
 
-def scaled(value: Value | float, divisor: int) -> Value | float:
+def scaled(value: Value, divisor: int) -> Value:
     """Return ``value`` in the unit of a target that takes 1.5 for 150 (divisor 100) and the like."""
     return value if divisor == 1 or isinstance(value, str) else value / divisor
 

@@ -26,10 +26,11 @@ _NAMES = ("name", "name[zh_cn]", "genericname", "genericname[zh_cn]")
 
 @dataclass(frozen=True)
 class Application:
-    """One desktop file: its id, and what people may call the application, in Chinese and English."""
+    """One desktop file: its id, what people may call the application, and the program that it starts."""
 
     id: str
     names: tuple[str, ...]
+    program: str
 
 
 def _directories() -> Iterator[Path]:
@@ -75,4 +76,10 @@ def _read(path: Path) -> Application | None:
     if entry.get("type") != "Application" or hidden:
         return None
     names = tuple(dict.fromkeys(entry[key].strip() for key in _NAMES if entry.get(key, "").strip()))
-    return Application(path.name, names) if names else None
+    words = entry.get("exec", "").split() or [""]
+    return Application(path.name, names, words[0].strip('"').rpartition("/")[2]) if names else None
+
+
+def stamp() -> tuple[float, ...]:
+    """Return a value that changes when applications are installed or removed."""
+    return tuple(d.stat().st_mtime if d.is_dir() else 0.0 for d in _directories())

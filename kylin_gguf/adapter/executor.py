@@ -12,7 +12,7 @@ from kylin_gguf.adapter import amounts, steps
 from kylin_gguf.adapter.amounts import Amount
 from kylin_gguf.adapter.gsettings import Key
 from kylin_gguf.adapter.outcome import Failed, Unavailable
-from kylin_gguf.adapter.services import Member, Services
+from kylin_gguf.adapter.services import Member, Property, Services
 from kylin_gguf.adapter.steps import Step
 from kylin_gguf.records import Execution
 
@@ -26,7 +26,8 @@ class Executor:
     """Carries out the commands of one catalogue."""
 
     def __init__(self, catalogue: CommandCatalogue, services: Services) -> None:
-        self._catalogue, self._services = catalogue, services
+        self.catalogue = catalogue
+        self._services = services
 
     async def execute(self, command_id: str, arguments: Mapping[str, object]) -> Execution:
         """Carry out a command and return what came of it.
@@ -37,7 +38,7 @@ class Executor:
         Raises:
             InvalidValue, UnknownOption: no such command, or wrong arguments.
         """
-        command = self._catalogue.get(command_id)
+        command = self.catalogue.get(command_id)
         checked = command.check(arguments)
         try:
             chosen = [
@@ -66,10 +67,19 @@ class Executor:
     async def _can(self, actions: tuple[Action, ...]) -> bool:
         try:
             for action in actions:
-                await self._choose(action, lambda text: text)
+                await self._any(action)
         except Unavailable:
             return False
         return True
+
+    async def _any(self, action: Action) -> None:
+        missing = []
+        for way in effects.alternatives(action):
+            try:
+                return await self._step(way, lambda text: text).probe()
+            except Unavailable as reason:
+                missing.append(str(reason))
+        raise Unavailable("; ".join(missing))
 
     async def _choose(self, action: Action, fill: Fill) -> Step:
         """Return the first way to carry ``action`` out that this desktop has.
@@ -92,10 +102,10 @@ class Executor:
         match action["kind"]:
             case "gsettings":
                 key = Key(action["schema"], action["key"])
-                return steps.Setting(key, _value(action, fill), _divisor(action))
+                return steps.Kept(key, _value(action, fill), _divisor(action))
             case "dbus-property":
-                member = _member(action, "property")
-                return steps.Property(self._services, member, _value(action, fill), _divisor(action))
+                kept = Property(self._services, _member(action, "property"))
+                return steps.Kept(kept, _value(action, fill), _divisor(action))
             case "dbus":
                 member, arguments = _member(action, "method"), [fill(text) for text in action.get("args", ())]
                 current = _member(action, "current") if "current" in action else None

@@ -55,18 +55,22 @@ class Key:
     def __str__(self) -> str:
         return f"{self._schema} {self._key}"
 
+    async def probe(self) -> None:
+        """Return when the key is there; raises Unavailable."""
+        await self.kind()
+
+    check = probe
+
     async def kind(self) -> str:
         """Return the key's GVariant type; ``s`` for an enumeration.
 
         Raises:
-            Unavailable: there is no such schema or key here, or the administrator has locked it.
+            Unavailable: there is no such schema or key here.
         """
-        writable = await processes.run(PROGRAM, "writable", self._schema, self._key, seconds=TIMEOUT_S)
-        if writable.status:
+        described = await processes.run(PROGRAM, "range", self._schema, self._key, seconds=TIMEOUT_S)
+        words = described.output.split()  # "type s", "range i 0 9", "enum 'one' 'two'"
+        if described.status or not words:
             raise Unavailable(f"there is no setting {self}")
-        if writable.output != "true":
-            raise Unavailable(f"the setting {self} is locked")
-        words = (await self._run("range")).split()  # "type s", "range i 0 9", "enum 'one' 'two'"
         return _TEXT if words[0] == "enum" else words[1]
 
     async def get(self) -> ResultValue:
@@ -74,7 +78,7 @@ class Key:
         return parse(await self._run("get"))
 
     async def set(self, value: ResultValue) -> None:
-        """Change the value; raises Failed when it does not fit the key, Unavailable as ``kind``."""
+        """Change the value; raises Failed when it does not fit or is locked, Unavailable as ``kind``."""
         await self._run("set", _literal(await self.kind(), value))
 
     async def _run(self, verb: str, *more: str) -> str:

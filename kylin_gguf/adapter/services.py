@@ -39,6 +39,9 @@ class Services(Protocol):
     service answers with an error or with what is no plain value.
     """
 
+    async def probe(self, member: Member) -> None:
+        """Return when the service of ``member`` runs or can be started; nothing is asked of it."""
+
     async def check(self, member: Member, arguments: int) -> None:
         """Return when ``member`` can be called with so many arguments."""
 
@@ -53,3 +56,27 @@ class Services(Protocol):
 
     async def set(self, member: Member, value: Given) -> None:
         """Change a property, of every object where there are several."""
+
+
+@dataclass(frozen=True)
+class Property:
+    """One property, with the services by which it is read and changed."""
+
+    services: Services
+    member: Member
+
+    async def probe(self) -> None:
+        """As ``Services.probe``."""
+        await self.services.probe(self.member)
+
+    async def check(self) -> None:
+        """As ``Services.check_property``."""
+        await self.services.check_property(self.member)
+
+    async def get(self) -> ResultValue:
+        """As ``Services.get``."""
+        return await self.services.get(self.member)
+
+    async def set(self, value: Given) -> None:
+        """As ``Services.set``."""
+        await self.services.set(self.member, value)

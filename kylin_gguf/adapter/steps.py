@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from kylin_gguf.actuator.arguments import Value
 from kylin_gguf.adapter import applications, kylin_actuator, processes
 from kylin_gguf.adapter.amounts import Amount, Change, scaled, unscaled
-from kylin_gguf.adapter.gsettings import Key
-from kylin_gguf.adapter.outcome import Failed
+from kylin_gguf.adapter.outcome import Unavailable
 from kylin_gguf.adapter.services import Member, Services
 from kylin_gguf.records import ResultValue
 
@@ -17,61 +17,56 @@ CONTROL_CENTRE = "ukui-control-center"
 
 
 class Step(Protocol):
-    """One thing to do.
+    """One thing to do. ``probe`` and ``check`` raise Unavailable when this desktop cannot."""
 
-    ``check`` raises Unavailable when this desktop cannot, and changes nothing. ``run`` returns what there is
-    to tell, and raises Unavailable or Failed.
-    """
+    async def probe(self) -> None:
+        """Return when the desktop has what the step needs. Nothing is started to find out."""
 
     async def check(self) -> None:
-        """Return when the step can be tried."""
+        """Return when the step can be tried, as nearly as can be said without changing anything."""
 
     async def run(self) -> ResultValue | None:
-        """Do it."""
+        """Do it and return what there is to tell; raises Unavailable or Failed."""
+
+
+class Place(Protocol):
+    """Where a value is kept: a setting, or a property of a D-Bus object."""
+
+    async def probe(self) -> None:
+        """As ``Step.probe``."""
+
+    async def check(self) -> None:
+        """As ``Step.check``."""
+
+    async def get(self) -> ResultValue:
+        """Return the present value; raises Unavailable or Failed."""
+
+    async def set(self, value: Value) -> None:
+        """Change it; raises Unavailable or Failed."""
 
 
 @dataclass(frozen=True)
-class Setting:
-    """Read (``value`` None) or change a key of gsettings."""
+class Kept:
+    """Read (``value`` None) or change what is kept at a place."""
 
-    key: Key
+    place: Place
     value: Amount | None
     divisor: int = 1
 
+    async def probe(self) -> None:
+        await self.place.probe()
+
     async def check(self) -> None:
-        await self.key.kind()
+        await self.place.check()
 
     async def run(self) -> ResultValue | None:
         if self.value is None:
-            return _shown(await self.key.get(), self.divisor)
+            return _shown(await self.place.get(), self.divisor)
         if not isinstance(self.value, Change):
-            await self.key.set(scaled(self.value, self.divisor))
+            await self.place.set(scaled(self.value, self.divisor))
             return None
-        new = self.value.applied(unscaled(await self.key.get(), self.divisor))
-        await self.key.set(scaled(new, self.divisor))
-        return new
-
-
-@dataclass(frozen=True)
-class Property:
-    """Read (``value`` None) or change a property of a D-Bus object."""
-
-    services: Services
-    member: Member
-    value: Amount | None
-    divisor: int = 1
-
-    async def check(self) -> None:
-        await self.services.check_property(self.member)
-
-    async def run(self) -> ResultValue | None:
-        if self.value is None:
-            return _shown(await self.services.get(self.member), self.divisor)
-        if not isinstance(self.value, Change):
-            await self.services.set(self.member, scaled(self.value, self.divisor))
-            return None
-        new = self.value.applied(unscaled(await self.services.get(self.member), self.divisor))
-        await self.services.set(self.member, scaled(new, self.divisor))
+        new = self.value.applied(unscaled(await self.place.get(), self.divisor))
+        await self.place.set(scaled(new, self.divisor))
         return new
 
 
@@ -88,10 +83,13 @@ class Call:
     current: Member | None = None
     divisor: int = 1
 
+    async def probe(self) -> None:
+        await self.services.probe(self.member)
+
     async def check(self) -> None:
         await self.services.check(self.member, len(self.arguments))
-        if self.current is not None and any(isinstance(a, Change) for a in self.arguments):
-            await self.services.check(self.current, 0)
+        if any(isinstance(argument, Change) for argument in self.arguments):
+            await self.services.check(self._present(), 0)
 
     async def run(self) -> ResultValue | None:
         given = [await self._given(argument) for argument in self.arguments]
@@ -103,9 +101,12 @@ class Call:
     async def _given(self, argument: Amount) -> int | float | str:
         if not isinstance(argument, Change):
             return argument
+        return argument.applied(unscaled(await self.services.call(self._present(), ()), self.divisor))
+
+    def _present(self) -> Member:
         if self.current is None:
-            raise Failed(f"{self.member} cannot be changed by a step: the present value is not known")
-        return argument.applied(unscaled(await self.services.call(self.current, ()), self.divisor))
+            raise Unavailable(f"{self.member} takes no steps: nothing tells the present value")
+        return self.current
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,11 @@ class Launch:
     program: str
     arguments: Sequence[str] = ()
 
-    async def check(self) -> None:
+    async def probe(self) -> None:
         processes.find(self.program)
+
+    async def check(self) -> None:
+        await self.probe()
 
     async def run(self) -> None:
         await processes.launch(self.program, *self.arguments)
@@ -128,8 +132,11 @@ class Application:
 
     id: str
 
-    async def check(self) -> None:
+    async def probe(self) -> None:
         processes.find(applications.LAUNCHER)
+
+    async def check(self) -> None:
+        await self.probe()
 
     async def run(self) -> None:
         await processes.launch(applications.LAUNCHER, "launch", str(applications.find(self.id)))
@@ -141,8 +148,11 @@ class Instruction:
 
     instruction: str
 
-    async def check(self) -> None:
+    async def probe(self) -> None:
         processes.find(kylin_actuator.PROGRAM)
+
+    async def check(self) -> None:
+        await self.probe()
 
     async def run(self) -> None:
         await kylin_actuator.run(self.instruction)

@@ -1,4 +1,4 @@
-"""The adapter's process: carries out the shipped commands for the service, and lives as long as it does."""
+"""The adapter's process: carries commands out for the service, and lives as long as it does."""
 
 from __future__ import annotations
 
@@ -8,21 +8,30 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
+from dbus_next.message import Message
+
 from kylin_gguf.actuator.shipped import load_commands
+from kylin_gguf.adapter import applications
 from kylin_gguf.adapter.executor import Executor
-from kylin_gguf.bus import contract, dispatch, names
+from kylin_gguf.adapter.extras import APPLICATIONS, NAME, Extras
+from kylin_gguf.bus import contract, dispatch, names, values
 from kylin_gguf.bus.connection import LOST, Connection
 from kylin_gguf.bus.contract import Interface
 from kylin_gguf.bus.desktop import Desktop
 from kylin_gguf.bus.dispatch import Dispatcher
 from kylin_gguf.bus.registry import Published, Registry
-from kylin_gguf.errors import AccessDenied, InvalidValue, ServiceUnavailable
+from kylin_gguf.errors import AccessDenied, InvalidValue, KylinError, ServiceUnavailable
 from kylin_gguf.records import ADAPTER, Settings
 
 log = logging.getLogger(__name__)
 
 GRACE_S = 10.0
 """How long the adapter waits for a service that has gone: one that crashed is started anew by then."""
+LOOK_EVERY_S = 10.0
+"""How often applications that were installed or removed are looked for."""
+REGISTER_TIMEOUT_S = 60.0
+EXTRAS_PATH = f"{ADAPTER.path}/{NAME.capitalize()}"
+"""Where the commands of ``extras`` are carried out."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -31,8 +40,8 @@ class ExecutorObject(Published):
 
     interfaces = (names.EXECUTOR,)
 
-    def __init__(self, registry: Registry, executor: Executor) -> None:
-        super().__init__(registry, ADAPTER.path)
+    def __init__(self, registry: Registry, path: str, executor: Executor) -> None:
+        super().__init__(registry, path)
         self._executor = executor
         self.service = ""
         """The unique name of the service; empty while there is none."""
@@ -58,9 +67,15 @@ class Adapter:
         self._registry = Registry(connection, interfaces)
         self._dispatcher = Dispatcher(self._registry)
         dispatch.check(ExecutorObject, interfaces)
-        executor = Executor(load_commands(settings.commands_dirs), self._desktop)
-        self._object = self._registry.add(ExecutorObject(self._registry, executor))
-        self._left = asyncio.Event()
+        shipped = load_commands(settings.commands_dirs)
+        self._extras = Extras(self._desktop, shipped)
+        executors = {ADAPTER.path: Executor(shipped, self._desktop), EXTRAS_PATH: self._extras.executor}
+        self._objects = [
+            self._registry.add(ExecutorObject(self._registry, path, executor))
+            for path, executor in executors.items()
+        ]
+        self._here, self._left = asyncio.Event(), asyncio.Event()
+        self._offering: asyncio.Task[None] | None = None
 
     @classmethod
     async def start(cls, address: str, settings: Settings) -> Adapter:
@@ -80,19 +95,51 @@ class Adapter:
         return adapter
 
     def _on_service(self, owner: str) -> None:
-        self._object.service = owner
-        (self._left.clear if owner else self._left.set)()
+        for published in self._objects:
+            published.service = owner
+        (self._here if owner else self._left).set()
+        (self._left if owner else self._here).clear()
+        if self._offering is not None:
+            self._offering.cancel()
+        self._offering = asyncio.ensure_future(self._offer()) if owner else None
+
+    async def _offer(self) -> None:
+        """Tell the service what else this desktop can do, and keep the list of applications up to date."""
+        try:
+            text = await self._extras.catalogue()
+            if not text:
+                return
+            options = {"executor": EXTRAS_PATH, "keep_alive": False}
+            await self._tell("RegisterCatalogue", "ssa{sv}", NAME, text, values.dictionary(options))
+            known = None
+            while True:
+                if known != (known := applications.stamp()):
+                    found = {id: list(called) for id, called in self._extras.applications().items()}
+                    await self._tell("UpdateChoices", "ssa{sas}", NAME, APPLICATIONS, found)
+                await asyncio.sleep(LOOK_EVERY_S)
+        except KylinError as error:
+            log.warning("the service does not take what else this desktop can do: %s", error)
+
+    async def _tell(self, member: str, signature: str, *given: object) -> None:
+        message = Message(
+            names.BUS_NAME, names.ROOT, names.ACTUATOR, member, signature=signature, body=list(given)
+        )
+        await self.connection.call(message, REGISTER_TIMEOUT_S)
 
     async def wait_unneeded(self) -> None:
         """Return when there has been no service for ``GRACE_S`` seconds."""
         while True:
             await self._left.wait()
-            await asyncio.sleep(GRACE_S)
-            if self._left.is_set() and not self._dispatcher.busy:
-                return
+            try:
+                await asyncio.wait_for(self._here.wait(), GRACE_S)
+            except TimeoutError:
+                if not self._dispatcher.busy:
+                    return
 
     async def close(self) -> None:
         """Leave the buses. Programs that were started run on."""
+        if self._offering is not None:
+            self._offering.cancel()
         await self._dispatcher.close()
         await self._registry.close()
         await self._desktop.close()

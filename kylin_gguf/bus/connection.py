@@ -184,6 +184,10 @@ class Connection:
         except ServiceUnavailable:
             return ""
 
+    async def activatable(self, name: str) -> bool:
+        """Return whether the bus can start an owner for ``name``."""
+        return name in (await self.daemon("ListActivatableNames"))[0]
+
     async def has_owner(self, name: str) -> bool:
         """Return whether someone owns ``name``."""
         return bool((await self.daemon("NameHasOwner", "s", [name]))[0])

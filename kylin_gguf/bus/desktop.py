@@ -39,6 +39,16 @@ class Desktop:
         if "system" in self._buses:
             await self._buses.pop("system").close()
 
+    async def probe(self, member: Member) -> None:
+        """As ``Services.probe``."""
+        bus = await self._bus(member.bus)
+        try:
+            there = await bus.has_owner(member.dest) or await bus.activatable(member.dest)
+        except KylinError as error:
+            raise Unavailable(f"the {member.bus} bus does not answer: {error}") from error
+        if not there:
+            raise Unavailable(f"{member.dest} is not on the {member.bus} bus")
+
     async def check(self, member: Member, arguments: int) -> None:
         """As ``Services.check``."""
         for path in await self._objects(member):
@@ -58,22 +68,24 @@ class Desktop:
             signature = await self._method(member, path)
             kinds = [kind.signature for kind in SignatureTree(signature).types]
             body = [_typed(kind, value) for kind, value in zip(kinds, arguments, strict=True)]
-            reply = await self._call(member, path, member.interface, member.name, signature, body)
+            message = Message(
+                member.dest, path, member.interface, member.name, signature=signature, body=body
+            )
+            reply = await self._send(member, message)
             results.append(_plain(reply.body[0], member) if reply.body else None)
         return results[0]
 
     async def get(self, member: Member) -> ResultValue:
         """As ``Services.get``."""
-        path = (await self._objects(member))[0]
-        given = [member.interface, member.name]
-        return _plain((await self._call(member, path, names.PROPERTIES, "Get", "ss", given)).body[0], member)
+        return _plain(await self._property(member, (await self._objects(member))[0]), member)
 
     async def set(self, member: Member, value: Given) -> None:
         """As ``Services.set``."""
         for path in await self._objects(member):
-            kind = await self._property(member, path)
+            kind = (await self._property(member, path)).signature
             given = [member.interface, member.name, Variant(kind, _typed(kind, value))]
-            await self._call(member, path, names.PROPERTIES, "Set", "ssv", given)
+            message = Message(member.dest, path, names.PROPERTIES, "Set", signature="ssv", body=given)
+            await self._send(member, message)
 
     # --- Introspection ----------------------------------------------------------------------------
 
@@ -96,7 +108,7 @@ class Desktop:
         return False
 
     async def _introspect(self, member: Member, path: str) -> ElementTree.Element:
-        reply = await self._call(member, path, names.INTROSPECTABLE, "Introspect", "", [])
+        reply = await self._look(member, Message(member.dest, path, names.INTROSPECTABLE, "Introspect"))
         text = str(reply.body[0]) if reply.body else ""
         try:
             # A document type could define entities that grow; introspection's own needs none.
@@ -120,28 +132,31 @@ class Desktop:
                 return _checked("".join(a.get("type", "") for a in ingoing), member)
         raise Unavailable(f"there is no method {member}")
 
-    async def _property(self, member: Member, path: str) -> str:
-        for element in (await self._interface(member, path)).findall("property"):
-            if element.get("name") == member.name:
-                return _checked(element.get("type", ""), member)
-        raise Unavailable(f"there is no property {member}")
+    async def _property(self, member: Member, path: str) -> Variant:
+        """Return the value of a property, which also tells its type."""
+        given = [member.interface, member.name]
+        message = Message(member.dest, path, names.PROPERTIES, "Get", signature="ss", body=given)
+        reply = await self._look(member, message)
+        if reply.signature != "v":
+            raise Unavailable(f"{member} is no property")
+        value: Variant = reply.body[0]
+        return value
 
     # --- Calls ------------------------------------------------------------------------------------
 
-    async def _call(  # noqa: PLR0913, PLR0917 — what a method call consists of
-        self, member: Member, path: str, interface: str, name: str, signature: str, body: list[Any]
-    ) -> Message:
-        message = Message(member.dest, path, interface, name, signature=signature, body=body)
+    async def _look(self, member: Member, message: Message) -> Message:
+        """Send a question; who does not answer it is not there."""
+        try:
+            return await self._send(member, message)
+        except Failed as failure:
+            raise Unavailable(str(failure)) from failure
+
+    async def _send(self, member: Member, message: Message) -> Message:
         try:
             reply = await (await self._bus(member.bus)).call(message, CALL_TIMEOUT_S)
-        except ServiceUnavailable as error:
-            text = str(error.fields().get("reason", error))
-            if name == "Introspect":
-                raise Unavailable(f"{member.dest} is not on the {member.bus} bus: {text}") from error
-            raise Failed(f"{member}: {text}") from error
-        except InternalError as error:  # an error name that is not ours, with the service's own text
-            detail = str(error.fields().get("detail", error))
-            raise (Unavailable if name == "Introspect" else Failed)(f"{member}: {detail}") from error
+        except (ServiceUnavailable, InternalError) as error:  # fields: why nobody answers; the error reply
+            fields = error.fields()
+            raise Failed(f"{member}: {fields.get('reason') or fields.get('detail') or error}") from error
         except KylinError as error:
             raise Failed(f"{member}: {error}") from error
         close_descriptors(reply)

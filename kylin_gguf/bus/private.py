@@ -147,7 +147,7 @@ async def start_program(program: Program, settings: Settings, connection: Connec
         ServiceUnavailable: it does not start.
     """
     # A checkout serves itself: an installed package of another version must not answer for it.
-    if not config.in_checkout() and await _is_activatable(connection, program.name):
+    if not config.in_checkout() and await connection.activatable(program.name):
         await connection.daemon("StartServiceByName", "su", [program.name, 0])
         return
     settled = asyncio.Event()
@@ -167,10 +167,6 @@ async def start_program(program: Program, settings: Settings, connection: Connec
         loop.remove_reader(descriptor)
         os.close(descriptor)
         await connection.unwatch(program.name)
-
-
-async def _is_activatable(connection: Connection, name: str) -> bool:
-    return name in (await connection.daemon("ListActivatableNames"))[0]
 
 
 def _spawn(command: str, log: Path, address: str) -> subprocess.Popen[bytes]:

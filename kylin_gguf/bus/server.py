@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 5.0
 """How often a service in use looks whether it still is; an idle one sleeps until its time is up."""
+ADAPTER_DELAY_S = 1.0
+"""The adapter is started when the first callers have their answers."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -124,6 +126,7 @@ async def run(
         loop.add_signal_handler(number, told.set)
     server = await Server.start(address, service, start_adapter)
     log.info("serving %s", names.BUS_NAME)
+    adapter = loop.create_task(_start_adapter(server.executors))
     ends: list[asyncio.Future[Any]] = [
         server.connection.lost,
         loop.create_task(told.wait(), name="told to"),
@@ -137,11 +140,20 @@ async def run(
             await end
         log.info("stopping")
     finally:
-        for task in ends[1:]:
+        for task in (adapter, *ends[1:]):
             task.cancel()
         await server.close()
         for number in STOP_SIGNALS:
             loop.remove_signal_handler(number)
+
+
+async def _start_adapter(executors: Executors) -> None:
+    """Have the adapter at hand, so that it can tell what else this desktop can do."""
+    await asyncio.sleep(ADAPTER_DELAY_S)
+    try:
+        await executors.ensure_adapter()
+    except ServiceUnavailable as error:
+        log.warning("commands cannot be carried out: %s", error)
 
 
 async def serve(settings: Settings) -> None:

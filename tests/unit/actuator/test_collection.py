@@ -3,6 +3,7 @@
 import asyncio
 import statistics
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 
 from kylin_gguf.actuator import collection as module
 from kylin_gguf.actuator import reader
+from kylin_gguf.actuator.catalogue import CommandCatalogue, Example
 from kylin_gguf.actuator.collection import Collection, Size
+from kylin_gguf.actuator.index import Index
 from kylin_gguf.actuator.interpret import Interpreter
 from kylin_gguf.actuator.shipped import load_commands
 from kylin_gguf.errors import (
@@ -260,3 +263,27 @@ async def test_the_lists_of_the_first_catalogue_are_the_services_to_refresh() ->
     assert collection.catalogue.validate("pay", {"card": "1"}) == {"card": "1"}
     with pytest.raises(UnknownCatalogue):
         await collection.update_choices(":1.1", "first", "cards", {})
+
+
+async def test_nothing_is_learnt_before_somebody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is registered before is checked at once, and understood from the first question on."""
+    taught: list[str] = []
+    train = Index.train
+
+    def noting(catalogue: CommandCatalogue, contrast: Iterable[Example] = ()) -> Index:
+        taught.append(catalogue.name)
+        return train(catalogue, contrast)
+
+    monkeypatch.setattr(Index, "train", noting)
+    collection = Collection(reader.parse(FIRST, "first"))
+    await collection.register(ME, "wallet", WALLET)
+    with pytest.raises(CommandsInvalid):
+        await collection.register(ME, "broken", "version: 9")
+    await collection.register(ME, "gone", WALLET)
+    collection.remove(ME.name, "gone")
+    assert taught == []
+    assert any(command.id.startswith("wallet/") for command in collection.catalogue.commands)
+    assert {len(offer.indexes) for offer in (await collection.ready(), await collection.ready())} == {2}
+    assert taught == ["first", "wallet"]
+    await collection.register(ME, "late", WALLET)
+    assert taught == ["first", "wallet", "late"]
