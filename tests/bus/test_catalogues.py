@@ -150,10 +150,26 @@ async def test_limits_are_errors_with_a_name(client: Client, monkeypatch: pytest
         await register(client, "two")
     with pytest.raises(errors.CommandsInvalid, match="larger"):
         await register(client, "one", "#" * (reader.MAX_BYTES + 1))
-    calls = [register(client, "one") for _ in range(names.MAX_REGISTRATIONS + 4)]
-    ends = await asyncio.gather(*calls, return_exceptions=True)
-    assert sum(isinstance(end, errors.Busy) for end in ends) == 4
-    assert await listed(client) == ["one"]
+
+
+async def test_registrations_of_one_client_do_not_pile_up(
+    client: Client, connect: Connect, service: InterpretingService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = asyncio.Event()
+    register_in = service.catalogues.register
+
+    async def waiting(*arguments: Any, **options: Any) -> Any:
+        await go_on.wait()
+        return await register_in(*arguments, **options)
+
+    monkeypatch.setattr(service.catalogues, "register", waiting)
+    calls = [asyncio.create_task(register(client, "one")) for _ in range(names.MAX_REGISTRATIONS + 1)]
+    [refused], waited = await asyncio.wait(calls, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+    assert isinstance(refused.exception(), errors.Busy)
+    other = asyncio.create_task(register(await connect(), "two"))
+    go_on.set()
+    await asyncio.gather(*waited, other)
+    assert await listed(client) == ["one", "two"]
 
 
 async def test_the_service_stays_for_a_catalogue_that_would_be_missed(
