@@ -12,8 +12,8 @@ CASES ?= engine/*
 MODELS ?=
 ROUNDS ?=
 
-# What the targets below call, and nothing more. libglib2.0-bin has gdbus, the tests' foreign client.
-DEBIAN_PACKAGES := ca-certificates ccache cmake dbus-daemon g++ gettext libglib2.0-bin ninja-build patch python3 python3-venv
+# What the targets below call, and nothing more. libglib2.0-bin has gdbus, the tests' foreign client, and gsettings.
+DEBIAN_PACKAGES := ca-certificates ccache cmake dbus-daemon g++ gettext libglib2.0-bin ninja-build patch python3 python3-dbusmock python3-venv
 
 SOURCES := $(wildcard po/*.po)
 CATALOGUES := $(SOURCES:po/%.po=kylin_gguf/locale/%/LC_MESSAGES/kylin-gguf-engine.mo)

@@ -1,14 +1,15 @@
 """The frames of a token stream: one JSON object a line, as documented in docs/dbus-api.md.
 
-A stream is any number of ``text``, ``reasoning``, ``logprobs``, ``sentence``, ``command``, ``result`` and
-``notice`` frames, at most one ``usage``, at most one ``error``, and exactly one ``end``, which is last.
+A stream is any number of ``text``, ``reasoning``, ``logprobs``, ``sentence``, ``command``, ``confirm``,
+``result``, ``question`` and ``notice`` frames, at most one ``usage``, at most one ``error``, and exactly one
+``end``, which is last.
 Readers skip frame types they do not know.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from kylin_gguf.errors import KylinError
@@ -35,6 +36,26 @@ def logprobs(tokens: Sequence[Frame]) -> Frame:
     logarithm of the softmax over all raw logits, before penalties and temperature.
     """
     return {"type": "logprobs", "tokens": list(tokens)}
+
+
+def command(interpretation: Mapping[str, Any]) -> Frame:
+    """The command that the words stand for, as ``Interpret`` describes it."""
+    return {"type": "command", **interpretation}
+
+
+def confirm(text: str, seconds: float) -> Frame:
+    """The command waits so many seconds for the user's yes; ``text`` asks for it."""
+    return {"type": "confirm", "text": text, "seconds": seconds}
+
+
+def result(outcome: Mapping[str, Any]) -> Frame:
+    """What came of the command: ``status``, and ``value``, ``reason``, ``text`` and ``code`` if there are."""
+    return {"type": "result", **outcome}
+
+
+def question(text: str, readings: Sequence[Mapping[str, Any]]) -> Frame:
+    """Two commands may be meant: ``{"command", "arguments", "confidence", "text"}`` each."""
+    return {"type": "question", "text": text, "readings": [dict(one) for one in readings]}
 
 
 def notice(code: str, fraction: float) -> Frame:

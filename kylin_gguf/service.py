@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from kylin_gguf import actuator, gguf_info
-from kylin_gguf.actuator.catalogue import Command, CommandCatalogue
-from kylin_gguf.actuator.interpret import Interpreter, Scorer
-from kylin_gguf.actuator.reader import load
+from kylin_gguf import gguf_info
+from kylin_gguf.actuator.catalogue import Command
+from kylin_gguf.actuator.collection import Collection
+from kylin_gguf.actuator.interpret import Interpretation, Interpreter, Scorer
+from kylin_gguf.actuator.shipped import load_commands
+from kylin_gguf.assistant import Assistant, Means
 from kylin_gguf.errors import InvalidValue, UnknownOption, UnsupportedModel
+from kylin_gguf.execution import CallExecutor, Route, no_executors
 from kylin_gguf.jobs import Job, run_async, run_in_thread
 from kylin_gguf.offload import machine
 from kylin_gguf.pool import EnginePool
 from kylin_gguf.records import (
+    ADAPTER,
     OVERFLOWS,
+    Execution,
+    ExecutorAddress,
     InstalledModel,
     LoadedModel,
     ProgressCallback,
@@ -27,8 +32,6 @@ from kylin_gguf.records import (
 )
 from kylin_gguf.sessions import Session
 from kylin_gguf.store import Store
-
-SHIPPED_COMMANDS = Path(actuator.__file__).parent / "commands" / "openkylin"
 
 _SESSION_OPTIONS = ("model", "system", "overflow")
 _INTERPRET_OPTIONS = ("model",)
@@ -48,9 +51,10 @@ class Service:
         self._pool.on_change = lambda: self.on_change("LoadedModels")
         self._jobs: set[Job[Any]] = set()
         self._devices: list[dict[str, Any]] | None = None
-        self._interpreter = Interpreter(_command_catalogue(settings.commands_dirs))
+        self._interpreter = Interpreter(load_commands(settings.commands_dirs))
         self.on_change: Callable[[str], None] = lambda _: None
         """Called with ``LoadedModels`` or ``DefaultModel`` when that has changed."""
+        self.call_executor: CallExecutor = no_executors
 
     # --- models -------------------------------------------------------------------------------------
 
@@ -125,7 +129,7 @@ class Service:
 
     async def prewarm(self, model: str) -> None:
         """Make ready for a chat or a command that comes soon; errors are raised as for ``load``."""
-        await self._interpreter.prewarm(self._scorer(await self._resolve(model)))
+        await self._interpreter.prewarm(self._scorer(model))
 
     async def _resolve(self, model: str) -> InstalledModel:
         if model:
@@ -143,7 +147,20 @@ class Service:
         if overflow is None:
             raise InvalidValue("overflow", wanted, " or ".join(OVERFLOWS))
         model = await self._resolve(values.get("model", ""))
-        return Session(model, self._pool.acquire, values.get("system", ""), overflow)
+        system = values.get("system", "")
+        return Session(model, self._pool.acquire, system, overflow, self._assistant(model))
+
+    def _assistant(self, model: InstalledModel) -> Assistant:
+        async def interpret(said: str, progress: ProgressCallback) -> Interpretation:
+            async def score(request: ScoreRequest) -> Scores:
+                return await (await self._pool.acquire(model, progress)).score(request)
+
+            return await self._interpreter.interpret(said, score)
+
+        def call(executor: ExecutorAddress, command: Mapping[str, Any]) -> Awaitable[Execution]:
+            return self.call_executor(executor, command)
+
+        return Assistant(Means(lambda: self.catalogues.catalogue, self._route, call), interpret)
 
     async def embed(self, model: str, texts: Sequence[str]) -> list[list[float]]:
         """Return one vector for each of ``texts``, in order: float32, of Euclidean length 1.
@@ -165,24 +182,60 @@ class Service:
     async def interpret(self, utterance: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the command that ``utterance`` asks for, as the JSON object of ``kylin-gguf act``."""
         values = _texts(options, _INTERPRET_OPTIONS)
-        scorer = self._scorer(await self._resolve(values.get("model", "")))
-        return (await self._interpreter.interpret(utterance, scorer)).to_json()
+        model = values.get("model", "")
+        if model:
+            await self._resolve(model)
+        return (await self._interpreter.interpret(utterance, self._scorer(model))).to_json()
 
-    def _scorer(self, model: InstalledModel) -> Scorer:
+    def _scorer(self, model: str) -> Scorer:
+        """Return what asks ``model``, which is looked for only then: clear requests need none."""
+
         async def score(request: ScoreRequest) -> Scores:
-            return await (await self._pool.acquire(model)).score(request)
+            return await (await self._pool.acquire(await self._resolve(model))).score(request)
 
         return score
 
+    async def execute(
+        self, command_id: str, arguments: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Have a command carried out; return what came of it, as a JSON object.
+
+        Raises:
+            InvalidValue, UnknownOption: no such command, wrong ``arguments`` or ``options``.
+            ConfirmationNeeded, ExecutorFailed, ExecutorTimeout: as ``execution.Route.execute``.
+        """
+        for name in options:
+            if name != "confirmed":
+                raise UnknownOption(name, ("confirmed",))
+        confirmed = options.get("confirmed", False)
+        if not isinstance(confirmed, bool):
+            raise InvalidValue("confirmed", repr(confirmed)[:80], "true or false")
+        route = self._route(command_id)
+        return (await route.execute(arguments, self.call_executor, confirmed=confirmed)).to_json()
+
+    def _route(self, command_id: str) -> Route:
+        command = self.catalogues.catalogue.get(command_id)
+        executor, known_as = self.catalogues.executor(command_id)
+        return Route(command, executor or ADAPTER, known_as)
+
+    @property
+    def catalogues(self) -> Collection:
+        """The command catalogues: the desktop's own, and those that clients register."""
+        return self._interpreter.collection
+
     def commands(self) -> list[dict[str, Any]]:
-        """Return the command catalogue, as JSON objects."""
-        return [_command(command) for command in self._interpreter.catalogue.commands]
+        """Return every command of every catalogue, as JSON objects."""
+        unavailable = self.catalogues.unavailable
+        return [
+            _command(command) | {"available": command.id not in unavailable}
+            for command in self.catalogues.catalogue.commands
+        ]
 
     # --- life ---------------------------------------------------------------------------------------
 
     def busy(self) -> bool:
-        """Whether a request or a job runs."""
-        return self._pool.busy or bool(self._jobs)
+        """Whether a request or a job runs, or a client's catalogue would be missed."""
+        return self._pool.busy or bool(self._jobs) or self.catalogues.keeps_alive
 
     async def close(self) -> None:
         """End streams and jobs, stop workers."""
@@ -191,20 +244,8 @@ class Service:
         await self._pool.close()
 
 
-def _command_catalogue(directories: Iterable[Path]) -> CommandCatalogue:
-    """Return the shipped commands and those that packages have put into ``directories``, as one catalogue."""
-    catalogue = load(SHIPPED_COMMANDS)
-    for directory in directories:
-        for path in sorted(directory.glob("*.yaml")):
-            catalogue = catalogue.merge(load(path))
-    return catalogue
-
-
 def _command(command: Command) -> dict[str, Any]:
-    arguments = [
-        {"name": argument.name, "accepts": argument.signature().partition("=")[2]}
-        for argument in command.arguments
-    ]
+    arguments = [{"name": argument.name, "accepts": argument.accepts()} for argument in command.arguments]
     return {
         "id": command.id,
         "description": dict(command.description),

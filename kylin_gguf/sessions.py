@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from kylin_gguf.assistant import Assistant
 from kylin_gguf.engine.generation import Generation, Outcome
 from kylin_gguf.engine.process import EngineProcess
 from kylin_gguf.errors import Busy, InternalError, InvalidValue, KylinError, UnknownOption
 from kylin_gguf.records import InstalledModel, Message, Overflow, ProgressCallback, SamplingOptions
 
 MAX_PROMPT_CHARS = 1_000_000
-_GENERATE_OPTIONS = ("prompt", *SamplingOptions.names())
+MODES = ("chat", "assistant")
+_GENERATE_OPTIONS = ("prompt", "mode", *SamplingOptions.names())
 
 Acquire = Callable[[InstalledModel, ProgressCallback], Awaitable[EngineProcess]]
 
@@ -21,10 +23,17 @@ class Session:
     """One conversation with one model. One answer at a time."""
 
     def __init__(
-        self, model: InstalledModel, acquire: Acquire, system: str = "", overflow: Overflow = "trim"
+        self,
+        model: InstalledModel,
+        acquire: Acquire,
+        system: str = "",
+        overflow: Overflow = "trim",
+        assistant: Assistant | None = None,
     ) -> None:
-        """``overflow`` says what happens once the conversation no longer fits the context."""
+        """``overflow`` says what happens once the conversation no longer fits the context; without an
+        ``assistant`` there is only chat."""
         self._model, self._acquire, self._overflow = model, acquire, overflow
+        self._assistant = assistant
         self._system = [Message("system", system)] if system else []
         self._history: list[Message] = []
         self._dropped = 0
@@ -39,7 +48,10 @@ class Session:
         return self._model.name
 
     async def generate(self, options: Mapping[str, Any]) -> Generation:
-        """Start an answer to ``options["prompt"]``; the other options are sampling options.
+        """Start an answer to ``options["prompt"]``; the others are ``mode`` and sampling options.
+
+        In the mode ``assistant`` a prompt that asks for a command has it carried out; any other one, and all
+        in the mode ``chat``, are answered by the model.
 
         Returns at once: a model that has to be loaded first is loaded while the client holds the stream,
         which carries ``notice`` frames meanwhile. The turn enters the history when the answer has ended
@@ -56,21 +68,33 @@ class Session:
         prompt = rest.pop("prompt", None)
         if not isinstance(prompt, str) or not 0 < len(prompt) <= MAX_PROMPT_CHARS:
             raise InvalidValue("prompt", repr(prompt)[:80], f"text of 1 to {MAX_PROMPT_CHARS} characters")
+        mode = rest.pop("mode", MODES[0])
+        modes = MODES if self._assistant else MODES[:1]
+        if mode not in modes:
+            raise InvalidValue("mode", repr(mode)[:80], " or ".join(modes))
         sampling = SamplingOptions.from_options(rest)
         if self._running:
             raise Busy("answers in this session", 1)
         generation = self._running = Generation()
+        if mode == "chat":
+            self._forget()
         question = Message("user", prompt)
         messages = [*self._system, *self._history, question]
         history = self._history
         generation.finished.add_done_callback(lambda future: self._ended(history, question, future))
-        self._starting = asyncio.ensure_future(self._start(generation, messages, sampling, self._dropped))
+        start = self._start(generation, messages, sampling, assisted=mode == "assistant")
+        self._starting = asyncio.ensure_future(start)
         return generation
 
     async def _start(
-        self, generation: Generation, messages: list[Message], sampling: SamplingOptions, dropped: int
+        self, generation: Generation, messages: list[Message], sampling: SamplingOptions, *, assisted: bool
     ) -> None:
+        dropped = self._dropped
         try:
+            said = await self._assist(generation, messages[-1].content) if assisted else None
+            if said is not None:
+                generation.end("stop", text=said)
+                return
             engine = await self._acquire(
                 self._model, lambda progress: generation.notice("loading", progress.fraction)
             )
@@ -78,11 +102,27 @@ class Session:
                 generation.end("cancelled")
             else:
                 engine.generate(generation, messages, sampling, overflow=self._overflow, dropped=dropped)
+        except asyncio.CancelledError:
+            generation.end("cancelled")
         except KylinError as error:
             generation.end("error", error)
         except Exception as error:  # whatever happens, the stream ends with an `end` frame
             generation.end("error", InternalError(type(error).__name__))
             raise
+
+    async def _assist(self, generation: Generation, prompt: str) -> str | None:
+        """Do what ``prompt`` asks for and return what was said about it; None: it is for the chat.
+
+        Raises:
+            CancelledError: the answer was cancelled. What was being carried out may have been done.
+        """
+        assert self._assistant is not None
+        if generation.cancelled:  # before anything could have begun
+            raise asyncio.CancelledError
+        turn = asyncio.ensure_future(self._assistant.turn(prompt, generation))
+        generation.handed_over(lambda: _stop(turn))
+        with generation.watched():
+            return await turn
 
     def _ended(self, history: list[Message], question: Message, finished: asyncio.Future[Outcome]) -> None:
         self._running = None
@@ -109,12 +149,23 @@ class Session:
         split = 1 if messages and messages[0].role == "system" else 0
         self._system, self._history = list(messages[:split]), list(messages[split:])
         self._dropped = 0
+        self._forget()
 
     def clear(self) -> None:
         """Forget the conversation; the system prompt stays."""
         self._history, self._dropped = [], 0
+        self._forget()
+
+    def _forget(self) -> None:
+        """Let the next command refer to nothing that was said before."""
+        if self._assistant:
+            self._assistant.forget()
 
     async def close(self) -> None:
         """Stop a running answer."""
         if self._running:
             self._running.cancel()
+
+
+def _stop(task: asyncio.Task[Any]) -> None:
+    task.cancel()

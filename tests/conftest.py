@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -21,10 +22,8 @@ CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configurat
 """
 
 
-@pytest.fixture(scope="module")
-def bus_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A dbus-daemon of this module's own, with no services to activate."""
-    directory = tmp_path_factory.mktemp("bus")
+def start_bus(directory: Path) -> tuple[subprocess.Popen[str], str]:
+    """Start a dbus-daemon in ``directory`` that activates no services; return its address, too."""
     (directory / "bus.conf").write_text(CONFIG.format(directory=directory), encoding="utf-8")
     log = directory / "daemon.log"
     with log.open("wb") as output:
@@ -35,10 +34,19 @@ def bus_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             text=True,
         )
     assert daemon.stdout is not None
-    address = daemon.stdout.readline().strip()
+    with daemon.stdout:
+        address = daemon.stdout.readline().strip()
     assert address, log.read_text(encoding="utf-8")
+    return daemon, address
+
+
+@pytest.fixture(scope="module")
+def bus_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A dbus-daemon of this module's own."""
+    directory = tmp_path_factory.mktemp("bus")
+    daemon, address = start_bus(directory)
     yield address
     daemon.terminate()
     daemon.wait()
-    daemon.stdout.close()
-    print(log.read_text(encoding="utf-8"))  # pytest shows it when a test of the module failed
+    # pytest shows it when a test of the module failed
+    print((directory / "daemon.log").read_text(encoding="utf-8"))

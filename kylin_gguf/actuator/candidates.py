@@ -6,31 +6,19 @@ Nothing outside this set can be the answer, and every member passes ``CommandCat
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
-from kylin_gguf.actuator.catalogue import (
-    DOWN,
-    UP,
-    Argument,
-    Arguments,
-    ChangeArgument,
-    Command,
-    CommandCatalogue,
-    EnumArgument,
-    IntegerArgument,
-    Value,
-    canonical,
-)
-from kylin_gguf.actuator.features import TermMatcher
-from kylin_gguf.actuator.quantities import Quantities, read
+from kylin_gguf.actuator.arguments import MAX_ARGUMENTS, Arguments
+from kylin_gguf.actuator.catalogue import Command, CommandCatalogue, canonical
 from kylin_gguf.actuator.shortlist import Match, Meaning
+from kylin_gguf.actuator.slots import text_spans
+from kylin_gguf.actuator.values import SAID, Choice, Utterance, choices
 
-# A value whose own words are in the utterance, against one whose words are not. Small beside an example
-# that says otherwise: "don't lock" contains "lock". Fitted with shortlist's constants.
-SAID = 0.06
 MAX_COMBINATIONS = 64
+BOUND = SAID + 1e-6
+"""What one argument can add to a score, and some more for rounding."""
 
 
 @dataclass(frozen=True)
@@ -47,86 +35,52 @@ class Candidate:
         return canonical(self.command, self.arguments)
 
 
-@dataclass(frozen=True)
-class _Choice:
-    """A value for one argument: its ``form`` ties it to labelled examples, ``evidence`` adds to the score."""
-
-    name: str
-    value: Value
-    form: str
-    evidence: float = 0.0
-
-
-def _directions(name: str, quantities: Quantities) -> list[_Choice]:
-    """Both ways unless the utterance names just one; the examples then speak for the rest."""
-    said = quantities.directions
-    return [
-        _Choice(name, d, d, SAID if d in said else 0.0) for d in (UP, DOWN) if len(said) != 1 or d in said
-    ]
-
-
-def _integer_choices(argument: IntegerArgument, quantities: Quantities) -> list[_Choice]:
-    values = quantities.values(argument.minimum, argument.maximum)
-    if values or not argument.relative:
-        return [_Choice(argument.name, value, "number", SAID) for value in values]
-    # A number out of range is no wish for "a little more".
-    if any(not number.delta for number in quantities.numbers):
-        return []
-    return _directions(argument.name, quantities)
-
-
-@lru_cache(maxsize=1024)
-def _matcher(synonyms: tuple[tuple[str, tuple[str, ...]], ...]) -> TermMatcher:
-    return TermMatcher(dict(synonyms))
-
-
-def _enum_choices(argument: EnumArgument, text: str) -> list[_Choice]:
-    said = set(_matcher(tuple((value.name, value.synonyms) for value in argument.values)).find(text))
-    return [_Choice(argument.name, v.name, v.name, SAID if v.name in said else 0.0) for v in argument.values]
-
-
-def _choices(argument: Argument, text: str, quantities: Quantities) -> list[_Choice]:
-    match argument:
-        case IntegerArgument():
-            return _integer_choices(argument, quantities)
-        case ChangeArgument():
-            return _directions(argument.name, quantities)
-        case EnumArgument():
-            return _enum_choices(argument, text)
-
-
-def _support(choices: Sequence[_Choice], meanings: Sequence[tuple[Meaning, float]]) -> float | None:
-    """Best score among the meanings that do not contradict ``choices``; None if all do."""
-    forms = {(choice.name, choice.form) for choice in choices}
+def _support(chosen: Sequence[Choice], meanings: Sequence[tuple[Meaning, float]]) -> float | None:
+    """Best score among the meanings that do not contradict ``chosen``; None if all do."""
+    forms = {(choice.name, choice.form) for choice in chosen}
     scores = [score for meaning, score in meanings if forms.issuperset(meaning.forms)]
-    return max(scores) + sum(choice.evidence for choice in choices) if scores else None
+    return max(scores) + sum(choice.evidence for choice in chosen) if scores else None
 
 
 def _of_command(
-    command: Command, text: str, quantities: Quantities, meanings: Sequence[tuple[Meaning, float]]
+    command: Command, said: Utterance, meanings: Sequence[tuple[Meaning, float]]
 ) -> list[Candidate]:
-    per_argument = [_choices(argument, text, quantities) for argument in command.arguments]
+    spans = text_spans(command, said.text)
+    if spans is None:
+        return []
+    per_argument = [choices(argument, said, spans) for argument in command.arguments]
     found = []
-    for choices in itertools.islice(itertools.product(*per_argument), MAX_COMBINATIONS):
-        score = _support(choices, meanings)
+    for chosen in itertools.islice(itertools.product(*per_argument), MAX_COMBINATIONS):
+        score = _support(chosen, meanings)
         if score is not None:
-            found.append(Candidate(command.id, {c.name: c.value for c in choices}, score))
+            found.append(Candidate(command.id, {c.name: c.value for c in chosen}, score))
     return found
 
 
-def enumerate_candidates(catalogue: CommandCatalogue, text: str, match: Match, limit: int) -> list[Candidate]:
+def enumerate_candidates(
+    catalogue: CommandCatalogue, text: str, match: Match, limit: int, spoken: str = ""
+) -> list[Candidate]:
     """Return the ``limit`` best supported candidates for normalised ``text``, best first.
 
-    A command with an argument that the utterance gives no value for has none.
+    A command with an argument that the utterance gives no value for has none. ``spoken`` is ``text`` with the
+    case of letters kept (``wording.spoken``), for arguments that are words of the user's own.
     """
-    quantities = read(text)
+    said = Utterance(text, spoken)
     by_command: dict[str, list[tuple[Meaning, float]]] = {}
+    best: dict[str, float] = {}
     for meaning, score in match.scores.items():
-        if meaning.command is not None:
-            by_command.setdefault(meaning.command, []).append((meaning, score))
-    found = [
-        candidate
-        for command_id, meanings in by_command.items()
-        for candidate in _of_command(catalogue.get(command_id), text, quantities, meanings)
-    ]
-    return sorted(found, key=lambda c: (-c.score, c.text))[:limit]
+        command_id = meaning.command
+        if command_id is not None:
+            by_command.setdefault(command_id, []).append((meaning, score))
+            best[command_id] = max(score, best.get(command_id, score))
+    found: list[Candidate] = []
+    for command_id, score in sorted(best.items(), key=lambda item: -item[1]):
+        # What no candidate of a command can exceed. So most of a thousand commands are never looked into.
+        worst = found[-1].score if len(found) == limit else -math.inf
+        if score + MAX_ARGUMENTS * BOUND < worst:
+            break
+        command = catalogue.get(command_id)
+        if score + len(command.arguments) * BOUND >= worst:
+            found += _of_command(command, said, by_command[command_id])
+            found = sorted(found, key=lambda c: (-c.score, c.text))[:limit]
+    return found

@@ -7,114 +7,40 @@ come from third parties, so nothing in one is trusted: it can name effects, neve
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
+from kylin_gguf.actuator.arguments import (
+    Action,
+    Argument,
+    Arguments,
+    ChoiceArgument,
+    EnumArgument,
+    EnumValue,
+    Value,
+)
+from kylin_gguf.actuator.choices import Choices
+from kylin_gguf.actuator.patterns import Pattern
+from kylin_gguf.actuator.probes import Availability
 from kylin_gguf.errors import CommandsInvalid, InvalidValue, UnknownOption, near
 
 Language = Literal["zh", "en"]
 LANGUAGES: tuple[Language, ...] = ("zh", "en")
 Risk = Literal["safe", "confirm"]
-Value = int | str
-Arguments = Mapping[str, Value]
-Action = Mapping[str, Any]
-"""One step of an effect, such as ``{"kind": "launch", "program": "kylin-music", "args": ["-n"]}``.
-
-A text ``<name>`` inside it stands for the argument of that name.
-"""
-UP, DOWN = "+", "-"
 
 
 @dataclass(frozen=True)
 class Example:
     """Something a user may say. ``command`` None: it asks for nothing here.
 
-    ``forms`` says what the example implies for single arguments: an enum value's name, ``+``, ``-``, or
-    ``number`` when it contains one.
+    ``forms`` says what the example implies for single arguments: an enum value's name, ``+``, ``-``,
+    ``number`` when it contains one, or ``<name>`` when that stands in it for any value of a choice or text.
     """
 
     text: str
     command: str | None
     forms: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True)
-class EnumValue:
-    """One value of an enum argument, the phrases that mean it, and what it stands for when chosen."""
-
-    name: str
-    synonyms: tuple[str, ...] = ()
-    kylin: str | None = None
-    effect: tuple[Action, ...] = ()
-
-
-@dataclass(frozen=True)
-class EnumArgument:
-    """An argument that is one of named values."""
-
-    name: str
-    values: tuple[EnumValue, ...]
-
-    def check(self, value: object) -> str:
-        """Return ``value``; raises InvalidValue unless it is one of the values' names."""
-        names = [v.name for v in self.values]
-        if not isinstance(value, str) or value not in names:
-            raise InvalidValue(self.name, str(value)[:80], " or ".join(names))
-        return value
-
-    def value(self, name: str) -> EnumValue:
-        """Return the value named ``name``, which must exist."""
-        return next(v for v in self.values if v.name == name)
-
-    def signature(self) -> str:
-        """Return how the argument is shown to the model."""
-        return f"{self.name}={'|'.join(v.name for v in self.values)}"
-
-
-@dataclass(frozen=True)
-class IntegerArgument:
-    """A whole number, both ends included; ``relative`` ones also take ``+`` and ``-`` (one step)."""
-
-    name: str
-    minimum: int
-    maximum: int
-    unit: str = ""
-    relative: bool = False
-
-    def check(self, value: object) -> Value:
-        """Return ``value``; raises InvalidValue unless it is in range or an allowed direction."""
-        if isinstance(value, int) and not isinstance(value, bool) and self.minimum <= value <= self.maximum:
-            return value
-        if self.relative and isinstance(value, str) and value in (UP, DOWN):
-            return value
-        steps = ", + or -" if self.relative else ""
-        expected = f"a whole number from {self.minimum} to {self.maximum}{steps}"
-        raise InvalidValue(self.name, str(value)[:80], expected)
-
-    def signature(self) -> str:
-        """Return how the argument is shown to the model."""
-        return f"{self.name}={self.minimum}..{self.maximum}{'|+|-' if self.relative else ''}"
-
-
-@dataclass(frozen=True)
-class ChangeArgument:
-    """A direction alone: ``+`` or ``-``."""
-
-    name: str
-
-    def check(self, value: object) -> str:
-        """Return ``value``; raises InvalidValue unless it is a direction."""
-        if not isinstance(value, str) or value not in (UP, DOWN):
-            raise InvalidValue(self.name, str(value)[:80], "+ or -")
-        return value
-
-    def signature(self) -> str:
-        """Return how the argument is shown to the model."""
-        return f"{self.name}=+|-"
-
-
-Argument = EnumArgument | IntegerArgument | ChangeArgument
 
 
 @dataclass(frozen=True)
@@ -141,6 +67,11 @@ class Command:
     risk: Risk = "safe"
     kylin_name: str = ""
     kylin_value: str = ""
+    patterns: tuple[Pattern, ...] = ()
+    """Where text arguments stand in an utterance."""
+    availability: Availability | None = None
+    answer: Mapping[Language, str] = field(default_factory=dict)
+    """What to say once it is done; ``<name>`` stands for an argument, ``<value>`` for the result's value."""
 
     def argument(self, name: str) -> Argument:
         """Return the argument ``name``; raises UnknownOption."""
@@ -163,6 +94,10 @@ class Command:
                 raise InvalidValue(argument.name, "", f"a value, as in {argument.signature()}")
         return {a.name: a.check(arguments[a.name]) for a in self.arguments}
 
+    def values(self) -> list[EnumValue]:
+        """Return every value that an argument can be chosen from."""
+        return [v for a in self.arguments if isinstance(a, EnumArgument) for v in a.values]
+
     def _chosen(self, arguments: Arguments) -> list[EnumValue]:
         enums = [a for a in self.arguments if isinstance(a, EnumArgument)]
         return [a.value(str(arguments[a.name])) for a in enums]
@@ -178,6 +113,19 @@ class Command:
         """Return what carries the command out, for checked ``arguments``; placeholders are left in."""
         return self.effect + tuple(action for v in self._chosen(arguments) for action in v.effect)
 
+    def with_lists(self, lists: Mapping[str, Choices]) -> Command:
+        """Return the command with choice arguments that draw from ``lists``."""
+        arguments = tuple(
+            replace(a, choices=lists.get(a.source, a.choices)) if isinstance(a, ChoiceArgument) else a
+            for a in self.arguments
+        )
+        return replace(self, arguments=arguments)
+
+    def renamed(self, command_id: str) -> Command:
+        """Return the command, and its examples, under another id."""
+        examples = tuple(replace(example, command=command_id) for example in self.examples)
+        return replace(self, id=command_id, examples=examples)
+
     def signature(self) -> str:
         """Return the command as it is shown to the model, such as ``volume.set level=0..100|+|-``."""
         return " ".join((self.id, *(a.signature() for a in self.arguments)))
@@ -185,7 +133,11 @@ class Command:
 
 def canonical(command_id: str, arguments: Arguments) -> str:
     """Return the one spelling of a command with its arguments: ``volume.set level=40``."""
-    return " ".join((command_id, *(f"{name}={value}" for name, value in arguments.items())))
+    return " ".join((command_id, *(f"{name}={_spelled(value)}" for name, value in arguments.items())))
+
+
+def _spelled(value: Value) -> str:
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True)
@@ -193,13 +145,14 @@ class CommandCatalogue:
     """A set of commands, the examples of what asks for none of them, and the words for what they act on.
 
     ``terms`` maps a concept to phrases of either language that mean it: the bridge that lets an example in
-    one language help an utterance in another.
+    one language help an utterance in another. ``lists`` are what choice arguments draw from.
     """
 
     name: str
     commands: tuple[Command, ...]
     negatives: tuple[Example, ...] = ()
     terms: Mapping[str, tuple[str, ...]] | None = None
+    lists: Mapping[str, Choices] | None = None
 
     @cached_property
     def _by_id(self) -> dict[str, Command]:
@@ -238,6 +191,18 @@ class CommandCatalogue:
         terms = dict(self.terms or {})
         for concept, phrases in (other.terms or {}).items():
             terms[concept] = tuple(dict.fromkeys((*terms.get(concept, ()), *phrases)))
-        return CommandCatalogue(
-            self.name, self.commands + other.commands, self.negatives + other.negatives, terms
-        )
+        lists = dict(self.lists or {})
+        for name, choices in (other.lists or {}).items():
+            lists[name] = lists[name].merge(choices) if name in lists else choices
+        commands, negatives = self.commands + other.commands, self.negatives + other.negatives
+        return CommandCatalogue(self.name, commands, negatives, terms, lists).with_lists(lists)
+
+    def with_lists(self, lists: Mapping[str, Choices]) -> CommandCatalogue:
+        """Return the catalogue with the contents of ``lists``, by name, replaced."""
+        commands = tuple(command.with_lists(lists) for command in self.commands)
+        return replace(self, commands=commands, lists={**(self.lists or {}), **lists})
+
+    def namespaced(self) -> CommandCatalogue:
+        """Return the catalogue with its name before the id of each command: ``music/volume.set``."""
+        commands = tuple(command.renamed(f"{self.name}/{command.id}") for command in self.commands)
+        return replace(self, commands=commands)

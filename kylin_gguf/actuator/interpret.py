@@ -7,7 +7,6 @@ more harm than MODEL_WEIGHT lets it.
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -15,10 +14,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from kylin_gguf.actuator import prompt
+from kylin_gguf.actuator.arguments import Arguments
 from kylin_gguf.actuator.candidates import Candidate, enumerate_candidates
-from kylin_gguf.actuator.catalogue import Arguments, CommandCatalogue, Kylin
-from kylin_gguf.actuator.shortlist import Match, Meaning, Shortlist
-from kylin_gguf.actuator.wording import normalise
+from kylin_gguf.actuator.catalogue import CommandCatalogue, Kylin
+from kylin_gguf.actuator.collection import Collection, Offer
+from kylin_gguf.actuator.shortlist import Match, Meaning
+from kylin_gguf.actuator.wording import normalise, spoken
 from kylin_gguf.errors import InternalError, InvalidValue
 from kylin_gguf.records import ScoreRequest, Scores
 
@@ -102,23 +103,15 @@ class Interpretation:
 
 
 class Interpreter:
-    """Interprets utterances against one catalogue. Cheap to make: the first use trains the shortlist."""
+    """Interprets utterances against ``collection``. Cheap to make: the first use trains the shortlist.
+
+    The prompt begins with the commands of ``catalogue`` alone, the collection's first one, so that what the
+    model has read of it stays good when others are registered.
+    """
 
     def __init__(self, catalogue: CommandCatalogue) -> None:
-        self.catalogue = catalogue
+        self.collection = Collection(catalogue)
         self._system = prompt.prefix(catalogue)
-        self._shortlist: Shortlist | None = None
-        self._training = asyncio.Lock()
-
-    async def ready(self) -> Shortlist:
-        """Train the shortlist unless that is done, in a thread: a second of work for 90 commands.
-
-        ``interpret`` calls this itself; ``prewarm`` does before an utterance comes.
-        """
-        async with self._training:
-            if self._shortlist is None:
-                self._shortlist = await asyncio.to_thread(Shortlist, self.catalogue)
-            return self._shortlist
 
     async def prewarm(self, scorer: Scorer) -> None:
         """Train the shortlist and have the model read what all its questions begin with.
@@ -126,8 +119,8 @@ class Interpreter:
         Raises:
             KylinError: whatever ``scorer`` raises.
         """
-        await self.ready()
-        asked = prompt.request(self.catalogue, self._system, "", (), ())
+        offer = await self.collection.ready()
+        asked = prompt.request(offer.catalogue, self._system, "", (), ())
         await scorer(replace(asked, standing=True))
 
     async def interpret(self, utterance: str, scorer: Scorer) -> Interpretation:
@@ -140,10 +133,10 @@ class Interpreter:
         text = normalise(utterance)
         if not text or len(text) > MAX_UTTERANCE:
             raise InvalidValue("utterance", utterance[:80], f"text of 1 to {MAX_UTTERANCE} characters")
-        shortlist = await self.ready()
+        offer = await self.collection.ready()
         started = time.perf_counter()
-        match = shortlist.match(text)
-        candidates = enumerate_candidates(self.catalogue, text, match, CANDIDATES)
+        match = offer.match(text)
+        candidates = enumerate_candidates(offer.catalogue, text, match, CANDIDATES, spoken(utterance))
         evidence = lexical_evidence(candidates, match)
         beliefs = softmax(evidence)
         shortlisted = time.perf_counter()
@@ -151,14 +144,15 @@ class Interpreter:
         if candidates and not _sure(candidates, beliefs):
             decided_by = "model"
             examples = [example for example, _ in match.nearest]
-            asked = prompt.request(self.catalogue, self._system, text, examples, candidates)
+            asked = prompt.request(offer.catalogue, self._system, text, examples, candidates)
             beliefs = combine(evidence, (await scorer(asked)).logprobs)
         ended = time.perf_counter()
         ms = {"shortlist": shortlisted - started, "model": ended - shortlisted, "total": ended - started}
-        return self._decide(candidates, beliefs, decided_by, {k: 1000 * v for k, v in ms.items()})
+        return self._decide(offer, candidates, beliefs, decided_by, {k: 1000 * v for k, v in ms.items()})
 
     def _decide(
         self,
+        offer: Offer,
         candidates: Sequence[Candidate],
         beliefs: Sequence[float],
         decided_by: DecidedBy,
@@ -178,8 +172,8 @@ class Interpreter:
             others = tuple(choices[:ALTERNATIVES])
             return Interpretation(None, {}, None, beliefs[-1], False, others, decided_by, ms)
         best, others = choices[0], tuple(choices[1 : 1 + ALTERNATIVES])
-        arguments = self.catalogue.validate(best.command, best.arguments)
-        command = self.catalogue.get(best.command)
+        arguments = offer.catalogue.validate(best.command, best.arguments)
+        command = offer.catalogue.get(best.command)
         return Interpretation(
             command.id,
             arguments,

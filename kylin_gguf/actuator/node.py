@@ -11,7 +11,8 @@ from kylin_gguf.errors import CommandsInvalid, near
 
 MAX_TEXT = 200
 MAX_NUMBER = 1_000_000
-_PRINTABLE = re.compile(r"[^\x00-\x1f\x7f]*")
+WORD = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+_PRINTABLE = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]*")
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,13 @@ class Node:
         if not isinstance(value, int) or isinstance(value, bool) or abs(value) > MAX_NUMBER:
             self.fail(f"expected a whole number up to {MAX_NUMBER}")
         return value
+
+    def number(self) -> float:
+        """Return a number of at most MAX_NUMBER either way."""
+        value = self.value
+        if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= MAX_NUMBER:
+            self.fail(f"expected a number up to {MAX_NUMBER}")
+        return float(value)
 
     def choice(self, choices: Iterable[str]) -> str:
         """Return one of ``choices``."""

@@ -19,7 +19,7 @@ class Unreadable(ValueError):
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # base chosen at run time
-    """A safe loader, in C where libyaml is there, that knows text, integers, true, false and null."""
+    """A safe loader, in C where libyaml is there, that knows text, numbers, true, false and null."""
 
 
 _PLAIN_TAGS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:null")
@@ -27,6 +27,8 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag in _PLAIN_TAGS]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+_DECIMAL = re.compile(r"-?\d{1,9}\.\d{1,9}$")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _DECIMAL, list("-0123456789"))
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(?:true|false)$"), list("tf"))
 
 

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from kylin_gguf.actuator.arguments import NUMBER, NumericArgument, Value
 from kylin_gguf.actuator.candidates import Candidate
-from kylin_gguf.actuator.catalogue import (
-    Command,
-    CommandCatalogue,
-    Example,
-    IntegerArgument,
-    Value,
-    canonical,
-)
+from kylin_gguf.actuator.catalogue import Command, CommandCatalogue, Example, canonical
 from kylin_gguf.actuator.quantities import read
+from kylin_gguf.actuator.values import numbers
 from kylin_gguf.records import Message, ScoreRequest
 
 NONE = "none"
@@ -63,8 +58,8 @@ def _answer(example: Example, catalogue: CommandCatalogue) -> str | None:
         form = forms.get(argument.name)
         if form is None:
             return None
-        if isinstance(argument, IntegerArgument) and form == "number":
-            arguments[argument.name] = read(example.text).values(argument.minimum, argument.maximum)[0]
+        if isinstance(argument, NumericArgument) and form == NUMBER:
+            arguments[argument.name] = numbers(argument, read(example.text))[0]
         else:
             arguments[argument.name] = form
     return canonical(command.id, arguments)

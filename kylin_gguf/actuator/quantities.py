@@ -7,12 +7,13 @@ the utterance is never offered to the model. All functions take text in the form
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 Direction = Literal["+", "-"]
 Extreme = Literal["min", "max"]
+_N = TypeVar("_N", int, float)
 
 _ZH_DIGITS = dict(zip("零〇一二两俩三四五六七八九", (0, 0, 1, 2, 2, 2, 3, 4, 5, 6, 7, 8, 9), strict=True))
 _ZH_UNITS = {"十": 10, "百": 100, "千": 1000}
@@ -28,6 +29,8 @@ _EN_VALUES = {word: value for value, word in enumerate(_EN_UNDER_TWENTY.split())
 _EN_VALUES |= {word: 10 * tens for tens, word in enumerate(_EN_TENS.split(), start=2)}
 _EN_UNITS = {"hundred": 100, "thousand": 1000}
 _EN_WORDS = "|".join(sorted((*_EN_VALUES, *_EN_UNITS), key=len, reverse=True))
+_EN_DIGITS = "|".join(word for word, value in _EN_VALUES.items() if value < 10)  # noqa: PLR2004
+_ONE_DIGIT = re.compile(r"[a-z]+|[^ ]")
 _EN_PARTS = {"half": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fifth": 5, "fifths": 5}
 
 
@@ -59,6 +62,14 @@ def _english(text: str) -> int | None:
     return total + current
 
 
+def _decimal(whole: int | None, digits: str) -> float | None:
+    """``whole`` with ``digits``, Chinese or Arabic ones or English words, behind the point."""
+    if whole is None:
+        return None
+    read = [_EN_VALUES[w] if w in _EN_VALUES else _ZH_DIGITS.get(w, w) for w in _ONE_DIGIT.findall(digits)]
+    return float(f"{whole}.{''.join(map(str, read))}")
+
+
 def _share(part: int, whole: int) -> int | None:
     """``part`` of ``whole`` in rounded percent; nothing for more than the whole."""
     return round(100 * part / whole) if 0 < part <= whole else None
@@ -81,9 +92,23 @@ def _en_fraction(m: re.Match[str]) -> int | None:
 
 # In order: an earlier rule's span hides it from the later ones. A single Chinese digit is a number only
 # where something says so ("调成三", "三档"), since 一 is in 一点, 一下, 一首, 第一 and many more.
-_RULES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], int | None]], ...] = tuple(
+_RULES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], int | float | None]], ...] = tuple(
     (re.compile(pattern), read)
     for pattern, read in (
+        (
+            r"(?<![\d.a-z:])(?P<of>\d{1,6})\.(?P<digits>\d{1,6})(?![.:]?\d)(?! ?(?:k|g|m|t|[gkm]?hz)\b)",
+            lambda m: _decimal(int(m["of"]), m["digits"]),
+        ),
+        (
+            rf"(?<![第早晚午大小高低亮暗快慢响轻粗细])(?:百分之)?(?P<of>{_NUMBER})点(?P<digits>{_DIGIT}{{1,6}})"
+            r"(?![十百千分点刻下些])",
+            lambda m: _decimal(_chinese(m["of"]), m["digits"]),
+        ),
+        (
+            rf"(?<![a-z])(?P<of>(?:{_EN_WORDS})(?:[ -](?:{_EN_WORDS}))*) point"
+            rf"(?P<digits>(?: (?:{_EN_DIGITS}))+)(?![a-z])",
+            lambda m: _decimal(_english(m["of"]), m["digits"]),
+        ),
         (r"百分百|百分之百", lambda m: 100),
         (rf"百分之(?P<of>{_NUMBER})", lambda m: _chinese(m["of"])),
         (r"百分之(?P<of>\d+)", lambda m: int(m["of"])),
@@ -103,7 +128,7 @@ _RULES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], int | None]], ...
             rf"(?:(?<=[到至成为填])|(?<=设[定置]))(?P<of>{_DIGIT})(?![点些下样直起边会定般首个种款张条次])",
             lambda m: _chinese(m["of"]),
         ),
-        (rf"(?<!第)(?P<of>{_DIGIT})(?=档|级|号字|磅|毫秒)", lambda m: _chinese(m["of"])),
+        (rf"(?<!第)(?P<of>{_DIGIT})(?=档|级|号字|磅|毫秒|倍)", lambda m: _chinese(m["of"])),
         (
             r"(?<![a-z])(?:(?P<part>a|one|two|three) )?"
             rf"(?P<whole>{'|'.join(_EN_PARTS)})(?![a-z])(?! an? | hours?\b| past\b)",
@@ -185,7 +210,7 @@ _DIRECTIONS: tuple[tuple[Direction, re.Pattern[str]], ...] = (
 class Number:
     """A number at ``text[start:end]``; ``delta`` when it says by how much rather than to what."""
 
-    value: int
+    value: int | float
     start: int
     end: int
     delta: bool
@@ -200,9 +225,17 @@ class Quantities:
     directions: frozenset[Direction]
 
     def values(self, minimum: int, maximum: int) -> tuple[int, ...]:
-        """Return the values in ``[minimum, maximum]`` that an argument may take, in order of mention."""
-        found = [n.value for n in self.numbers if not n.delta and minimum <= n.value <= maximum]
-        limits: dict[Extreme, int] = {"min": minimum, "max": maximum}
+        """Return the whole numbers in ``[minimum, maximum]`` that an argument may take, as mentioned."""
+        whole = [n.value for n in self.numbers if not n.delta and isinstance(n.value, int)]
+        return self._within(whole, minimum, maximum)
+
+    def decimals(self, minimum: float, maximum: float) -> tuple[float, ...]:
+        """Return the numbers in ``[minimum, maximum]`` that an argument may take, as mentioned."""
+        return self._within([float(n.value) for n in self.numbers if not n.delta], minimum, maximum)
+
+    def _within(self, numbers: Sequence[_N], minimum: _N, maximum: _N) -> tuple[_N, ...]:
+        found: list[_N] = [number for number in numbers if minimum <= number <= maximum]
+        limits: dict[Extreme, _N] = {"min": minimum, "max": maximum}
         found += [limits[extreme] for extreme in sorted(self.extremes)]
         return tuple(dict.fromkeys(found))
 

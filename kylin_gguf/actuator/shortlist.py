@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +28,7 @@ RIDGE = 0.35
 NEAREST = 0.15
 
 
-@dataclass(frozen=True)
-class Meaning:
+class Meaning(NamedTuple):
     """What a group of examples has in common: a command and the forms of its arguments, or no command."""
 
     command: str | None
@@ -83,15 +83,20 @@ class Shortlist:
         similarity = self._index.similarity(extract(text, self._terms))
         return self._mixed(similarity, similarity @ self._weights, nearest)
 
+    def nearest(self, text: str, count: int) -> tuple[tuple[Example, float], ...]:
+        """Return the ``count`` examples that normalised ``text`` is most like, without the regression."""
+        return self._nearest(self._similarity(text), count)
+
+    def _nearest(self, similarity: Vector, count: int) -> tuple[tuple[Example, float], ...]:
+        order = np.argsort(-similarity, kind="stable")[:count]
+        return tuple((self._examples[i], float(similarity[i])) for i in order)
+
     def _mixed(self, similarity: Vector, regression: Vector, nearest: int) -> Match:
         best = np.zeros(len(self.meanings), np.float32)
         np.maximum.at(best, self._classes, similarity)
         mixed = (1 - NEAREST) * regression + NEAREST * best
-        order = np.argsort(-similarity, kind="stable")[:nearest]
-        return Match(
-            dict(zip(self.meanings, mixed.tolist(), strict=True)),
-            tuple((self._examples[i], float(similarity[i])) for i in order),
-        )
+        scores = dict(zip(self.meanings, mixed.tolist(), strict=True))
+        return Match(scores, self._nearest(similarity, nearest))
 
     def leave_one_out(self) -> Sequence[tuple[Example, Match]]:
         """Return each example with its match against all others.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -22,6 +22,7 @@ from kylin_gguf.records import Message, Progress, ProgressCallback, Settings, no
 MAX_FRAME_BYTES = 1 << 20
 MAX_UNCLAIMED = 256
 SHORT_CALL_S = 25.0
+EXECUTE_CALL_S = 35.0
 TEXTS_PER_CALL = 64
 
 
@@ -196,6 +197,20 @@ class Client:
         }
         return {key: found.get(key, empty.get(key)) for key in (*empty, *found)}
 
+    async def execute(
+        self, command: str, arguments: Mapping[str, object], *, confirmed: bool = False
+    ) -> dict[str, Any]:
+        """Have a command carried out; return status, value, reason and text as far as there are any.
+
+        Raises:
+            ConfirmationNeeded: it needs the user's yes, and ``confirmed`` is false.
+            ExecutorFailed, ExecutorTimeout: nobody has said what came of it.
+        """
+        given = ("s", command, "a{sv}", arguments, "a{sv}", {"confirmed": confirmed})
+        reply = await self.call(names.ACTUATOR, "Execute", *given, timeout=EXECUTE_CALL_S)
+        result: dict[str, Any] = values.plain(reply.body[0])
+        return result
+
     async def list_commands(self) -> list[dict[str, Any]]:
         """Return the commands that ``interpret`` can answer with."""
         commands: list[dict[str, Any]] = await self._result(names.ACTUATOR, "ListCommands")
@@ -210,7 +225,7 @@ class ClientSession:
         self._path = path
 
     async def generate(self, prompt: str, **options: object) -> Answer:
-        """Start an answer; ``options`` are those of ``SamplingOptions``."""
+        """Start an answer; ``options`` are ``mode`` and those of ``SamplingOptions``."""
         reply = await self._call("Generate", "a{sv}", {"prompt": prompt, **options})
         request, index = reply.body
         stream = socket.socket(fileno=take_descriptor(reply, index))
@@ -276,6 +291,10 @@ class Answer:
             raise ServiceUnavailable("the answer broke off")
         finally:
             self._writer.close()
+
+    async def confirm(self, consent: bool) -> None:
+        """Answer a ``confirm`` frame; raises NothingToConfirm when it comes too late."""
+        await self._client.call(names.REQUEST, "Confirm", "b", consent, path=self._path, timeout=SHORT_CALL_S)
 
     async def cancel(self) -> None:
         """Stop the answer; its last frame is still to be read."""

@@ -40,6 +40,9 @@ MAX_QUEUED = 4096
 MAX_TRACKED = 64
 """Newest replies with descriptors for which a refusal is still expected. Refusals come at once."""
 
+DO_NOT_QUEUE = 4
+OWNED = (1, 4)  # DBUS_REQUEST_NAME_REPLY_PRIMARY_OWNER, _ALREADY_OWNER
+
 LOST = "the connection to the bus is lost"
 
 Refused = Callable[[], None]
@@ -169,6 +172,21 @@ class Connection:
         """Undo ``watch``."""
         if self._watched.pop(name, None) is not None and not self.lost.done():
             await self.daemon("RemoveMatch", "s", [_owner_rule(name)])
+
+    async def own(self, name: str) -> bool:
+        """Take the well-known ``name``; False when another connection has it."""
+        return (await self.daemon("RequestName", "su", [name, DO_NOT_QUEUE]))[0] in OWNED
+
+    async def owner(self, name: str) -> str:
+        """Return the unique name of the owner of ``name``; empty when there is none."""
+        try:
+            return str((await self.daemon("GetNameOwner", "s", [name]))[0])
+        except ServiceUnavailable:
+            return ""
+
+    async def activatable(self, name: str) -> bool:
+        """Return whether the bus can start an owner for ``name``."""
+        return name in (await self.daemon("ListActivatableNames"))[0]
 
     async def has_owner(self, name: str) -> bool:
         """Return whether someone owns ``name``."""

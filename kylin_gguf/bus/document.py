@@ -30,6 +30,8 @@ The service owns the name `{names.BUS_NAME}` on the session bus and is started o
 | `{names.ROOT}/request/N` | Request |
 | `{names.ROOT}/job/N` | Job |
 
+Executors have the interface Executor, at paths of their own.
+
 All objects have `org.freedesktop.DBus.Properties`, `Introspectable` and `Peer`, too. A first look:
 
     gdbus call --session --dest {names.BUS_NAME} --object-path {names.ROOT} \\

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from kylin_gguf import __version__
 from kylin_gguf.bus import names
+from kylin_gguf.bus.catalogues import CatalogueMethods
 from kylin_gguf.bus.dispatch import Reply, snake
 from kylin_gguf.bus.job import JobObject
-from kylin_gguf.bus.registry import Published, Registry
+from kylin_gguf.bus.registry import Registry
 from kylin_gguf.bus.session import SessionObject
 from kylin_gguf.errors import UnknownOption
 
@@ -21,14 +22,13 @@ if TYPE_CHECKING:
     from kylin_gguf.service import Service
 
 
-class RootObject(Published):
+class RootObject(CatalogueMethods):
     """``Manager`` and ``Actuator`` around the service; everyone may call it."""
 
     interfaces = (names.MANAGER, names.ACTUATOR)
 
     def __init__(self, registry: Registry, service: Service) -> None:
-        super().__init__(registry, names.ROOT)
-        self._service = service
+        super().__init__(registry, service)
         self._changed: set[str] = set()
         self._announcing: asyncio.Task[None] | None = None
         service.on_change = self._on_change
@@ -137,6 +137,16 @@ class RootObject(Published):
     async def interpret(self, _: str, utterance: str, options: dict[str, Any]) -> dict[str, Any]:
         """Method Interpret."""
         return await self._service.interpret(utterance, options)
+
+    async def execute(
+        self, caller: str, command: str, arguments: dict[str, Any], options: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Method Execute."""
+        release = self.registry.hold(caller, "commands", names.MAX_RUNNING)
+        try:
+            return await self._service.execute(command, arguments, options)
+        finally:
+            release()
 
     async def list_commands(self, _: str) -> list[dict[str, Any]]:
         """Method ListCommands."""

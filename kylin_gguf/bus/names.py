@@ -4,14 +4,15 @@ from __future__ import annotations
 
 BUS_NAME = "org.openkylin.GgufEngine1"
 ROOT = "/org/openkylin/GgufEngine1"
-API_VERSION = 3
+API_VERSION = 4
 
 MANAGER = f"{BUS_NAME}.Manager"
 SESSION = f"{BUS_NAME}.Session"
 REQUEST = f"{BUS_NAME}.Request"
 JOB = f"{BUS_NAME}.Job"
 ACTUATOR = f"{BUS_NAME}.Actuator"
-INTERFACES = (MANAGER, SESSION, REQUEST, JOB, ACTUATOR)
+EXECUTOR = f"{BUS_NAME}.Executor"
+INTERFACES = (MANAGER, SESSION, REQUEST, JOB, ACTUATOR, EXECUTOR)
 
 ERROR_PREFIX = f"{BUS_NAME}.Error."
 
@@ -22,6 +23,8 @@ INTROSPECTABLE = "org.freedesktop.DBus.Introspectable"
 PEER = "org.freedesktop.DBus.Peer"
 
 MAX_SESSIONS = 16
+MAX_REGISTRATIONS = 4
+"""Unfinished registrations of command catalogues of one connection."""
 MAX_RUNNING = 16
 """Running requests, and running jobs, of one connection."""
 MAX_KEPT = 16

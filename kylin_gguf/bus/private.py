@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,12 +22,24 @@ from kylin_gguf import config
 from kylin_gguf.bus import names
 from kylin_gguf.bus.connection import Connection
 from kylin_gguf.errors import ServiceUnavailable
-from kylin_gguf.records import Settings
+from kylin_gguf.records import ADAPTER, Settings
 
 START_TIMEOUT_S = 60.0
 MAX_SOCKET_PATH = 107
 """unix(7): sun_path holds 108 bytes with its terminating zero."""
-LOG_NAME = "serve.log"
+
+
+@dataclass(frozen=True)
+class Program:
+    """A command of ours that owns a name on the bus, and the file its log goes to when we start it."""
+
+    name: str
+    command: str
+    log: str
+
+
+SERVICE = Program(names.BUS_NAME, "serve", "serve.log")
+ADAPTER_PROGRAM = Program(ADAPTER.name, "actuator", "actuator.log")
 
 
 def candidates(settings: Settings) -> list[str]:
@@ -120,22 +133,27 @@ async def connect(settings: Settings, *, start: bool = True) -> Connection:
         if not await connection.has_owner(names.BUS_NAME):
             if not start:
                 raise ServiceUnavailable("it is not running")
-            await _start_service(settings, connection, address)
+            await start_program(SERVICE, settings, connection, address)
     except BaseException:
         await connection.close()
         raise
     return connection
 
 
-async def _start_service(settings: Settings, connection: Connection, address: str) -> None:
+async def start_program(program: Program, settings: Settings, connection: Connection, address: str) -> None:
+    """Start ``program`` and return when it has its name on the bus of ``connection``, at ``address``.
+
+    Raises:
+        ServiceUnavailable: it does not start.
+    """
     # A checkout serves itself: an installed package of another version must not answer for it.
-    if not config.in_checkout() and await _is_activatable(connection):
-        await connection.daemon("StartServiceByName", "su", [names.BUS_NAME, 0])
+    if not config.in_checkout() and await connection.activatable(program.name):
+        await connection.daemon("StartServiceByName", "su", [program.name, 0])
         return
     settled = asyncio.Event()
-    await connection.watch(names.BUS_NAME, lambda owner: settled.set() if owner else None)
-    log = settings.state_dir / LOG_NAME
-    process = _spawn(log, address)
+    await connection.watch(program.name, lambda owner: settled.set() if owner else None)
+    log = settings.state_dir / program.log
+    process = _spawn(program.command, log, address)
     descriptor = os.pidfd_open(process.pid)
     loop = asyncio.get_running_loop()
     loop.add_reader(descriptor, settled.set)
@@ -143,19 +161,15 @@ async def _start_service(settings: Settings, connection: Connection, address: st
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(settled.wait(), START_TIMEOUT_S)
         # Two clients may start it at once; the one that loses the name ends, and its client uses the other.
-        if not await connection.has_owner(names.BUS_NAME):
+        if not await connection.has_owner(program.name):
             raise ServiceUnavailable(_why(log, process))
     finally:
         loop.remove_reader(descriptor)
         os.close(descriptor)
-        await connection.unwatch(names.BUS_NAME)
+        await connection.unwatch(program.name)
 
 
-async def _is_activatable(connection: Connection) -> bool:
-    return names.BUS_NAME in (await connection.daemon("ListActivatableNames"))[0]
-
-
-def _spawn(log: Path, address: str) -> subprocess.Popen[bytes]:
+def _spawn(command: str, log: Path, address: str) -> subprocess.Popen[bytes]:
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         output = log.open("wb")
@@ -164,7 +178,7 @@ def _spawn(log: Path, address: str) -> subprocess.Popen[bytes]:
     # -P and cwd: the directory the user happens to be in must not supply our modules, nor be kept busy.
     with output:
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "kylin_gguf", "serve"],
+            [sys.executable, "-P", "-m", "kylin_gguf", command],
             env=os.environ | {"DBUS_SESSION_BUS_ADDRESS": address},
             stdin=subprocess.DEVNULL,
             stdout=output,

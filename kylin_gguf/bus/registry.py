@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import ClassVar, TypeVar
 
@@ -61,6 +61,7 @@ class Registry:
         self.on_owner_gone: Callable[[str], Awaitable[None]] = _ignore
         self._objects: dict[str, Published] = {}
         self._owners: set[str] = set()
+        self._last_wills: defaultdict[str, dict[str, Callable[[], None]]] = defaultdict(dict)
         self._held: Counter[tuple[str, str]] = Counter()
         self._numbers: Counter[str] = Counter()
         self._farewells: set[asyncio.Task[None]] = set()
@@ -152,6 +153,10 @@ class Registry:
 
         return release
 
+    def on_leave(self, owner: str, what: str, do: Callable[[], None]) -> None:
+        """Have ``do`` called when ``owner``, which was adopted, leaves; once for each ``what``."""
+        self._last_wills[owner][what] = do
+
     def _on_gone(self, owner: str) -> None:
         self._owners.discard(owner)
         farewell = asyncio.get_running_loop().create_task(self._farewell(owner))
@@ -166,6 +171,8 @@ class Registry:
                 await published.abandon()
             except Exception:  # one object's failure must not keep the others alive
                 log.exception("stopping %s failed", published.path)
+        for do in self._last_wills.pop(owner, {}).values():
+            do()
         await self.connection.unwatch(owner)
 
     async def close(self) -> None:

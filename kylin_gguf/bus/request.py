@@ -42,6 +42,10 @@ class RequestObject(Published):
         """Method Cancel."""
         self._generation.cancel()
 
+    async def confirm(self, _: str, consent: bool) -> None:
+        """Method Confirm."""
+        self._generation.confirm(consent)
+
     async def abandon(self) -> None:
         """Stop the answer: nobody is left who reads it."""
         self._generation.cancel()

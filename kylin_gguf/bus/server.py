@@ -13,6 +13,7 @@ from kylin_gguf.bus import contract, dispatch, names, private
 from kylin_gguf.bus.connection import LOST, Connection
 from kylin_gguf.bus.contract import Interface
 from kylin_gguf.bus.dispatch import Dispatcher
+from kylin_gguf.bus.executor import Executors, StartAdapter, activated_by_the_bus
 from kylin_gguf.bus.job import JobObject
 from kylin_gguf.bus.manager import RootObject
 from kylin_gguf.bus.registry import Registry
@@ -26,17 +27,23 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DO_NOT_QUEUE = 4
-OWNED = (1, 4)  # DBUS_REQUEST_NAME_REPLY_PRIMARY_OWNER, _ALREADY_OWNER
 LOOK_EVERY_S = 5.0
 """How often a service in use looks whether it still is; an idle one sleeps until its time is up."""
+ADAPTER_DELAY_S = 1.0
+"""The adapter is started when the first callers have their answers."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Server:
     """The service on one bus connection; made by ``start``."""
 
-    def __init__(self, connection: Connection, service: Service, interfaces: Mapping[str, Interface]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        service: Service,
+        interfaces: Mapping[str, Interface],
+        start_adapter: StartAdapter,
+    ) -> None:
         self.connection = connection
         self._service = service
         self._registry = Registry(connection, interfaces)
@@ -44,25 +51,27 @@ class Server:
         for published in (RootObject, SessionObject, RequestObject, JobObject):
             dispatch.check(published, interfaces)
         self._registry.add(RootObject(self._registry, service))
+        self.executors = Executors(connection, start_adapter)
+        service.call_executor = self.executors.call
 
     @classmethod
-    async def start(cls, address: str, service: Service) -> Server:
+    async def start(
+        cls, address: str, service: Service, start_adapter: StartAdapter = activated_by_the_bus
+    ) -> Server:
         """Publish ``service`` on the bus at ``address`` under our name.
+
+        ``start_adapter`` starts the adapter where the bus does not.
 
         Raises:
             ServiceUnavailable: there is no bus, the interface files are missing, or another process has the
                 name.
         """
         interfaces = contract.load()
-        server = cls(await Connection.connect(address), service, interfaces)
-        if not await server._request_name():
+        server = cls(await Connection.connect(address), service, interfaces, start_adapter)
+        if not await server.connection.own(names.BUS_NAME):
             await server.connection.close()
             raise ServiceUnavailable(f"another process already owns {names.BUS_NAME}")
         return server
-
-    async def _request_name(self) -> bool:
-        reply = await self.connection.daemon("RequestName", "su", [names.BUS_NAME, DO_NOT_QUEUE])
-        return reply[0] in OWNED
 
     def _in_use(self) -> bool:
         return self._registry.active() or self._dispatcher.busy or self._service.busy()
@@ -89,7 +98,7 @@ class Server:
             await self.connection.daemon("ReleaseName", "s", [names.BUS_NAME])
             if self._dispatcher.last_call <= since and not self._dispatcher.busy:
                 return
-            if not await self._request_name():
+            if not await self.connection.own(names.BUS_NAME):
                 raise ServiceUnavailable(f"another process took {names.BUS_NAME}")
 
     async def close(self) -> None:
@@ -100,7 +109,12 @@ class Server:
         await self.connection.close()
 
 
-async def run(service: Service, address: str, idle_exit_s: float) -> None:
+async def run(
+    service: Service,
+    address: str,
+    idle_exit_s: float,
+    start_adapter: StartAdapter = activated_by_the_bus,
+) -> None:
     """Serve until SIGTERM or SIGINT, or until idle for ``idle_exit_s`` seconds (0: never).
 
     Raises:
@@ -110,8 +124,9 @@ async def run(service: Service, address: str, idle_exit_s: float) -> None:
     told = asyncio.Event()
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, told.set)
-    server = await Server.start(address, service)
+    server = await Server.start(address, service, start_adapter)
     log.info("serving %s", names.BUS_NAME)
+    adapter = loop.create_task(_start_adapter(server.executors))
     ends: list[asyncio.Future[Any]] = [
         server.connection.lost,
         loop.create_task(told.wait(), name="told to"),
@@ -125,11 +140,20 @@ async def run(service: Service, address: str, idle_exit_s: float) -> None:
             await end
         log.info("stopping")
     finally:
-        for task in ends[1:]:
+        for task in (adapter, *ends[1:]):
             task.cancel()
         await server.close()
         for number in STOP_SIGNALS:
             loop.remove_signal_handler(number)
+
+
+async def _start_adapter(executors: Executors) -> None:
+    """Have the adapter at hand, so that it can tell what else this desktop can do."""
+    await asyncio.sleep(ADAPTER_DELAY_S)
+    try:
+        await executors.ensure_adapter()
+    except ServiceUnavailable as error:
+        log.warning("commands cannot be carried out: %s", error)
 
 
 async def serve(settings: Settings) -> None:
@@ -145,4 +169,9 @@ async def serve(settings: Settings) -> None:
 
     models = catalogue.load(settings.catalogue)
     service = Service(settings, Store(settings, models))
-    await run(service, await private.bus_address(settings), settings.idle_exit_s)
+    address = await private.bus_address(settings)
+
+    async def start_adapter(connection: Connection) -> None:
+        await private.start_program(private.ADAPTER_PROGRAM, settings, connection, address)
+
+    await run(service, address, settings.idle_exit_s, start_adapter)

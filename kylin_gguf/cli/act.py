@@ -14,6 +14,7 @@ import typer
 from kylin_gguf import config
 from kylin_gguf.bus.client import Client
 from kylin_gguf.cli import output
+from kylin_gguf.cli.consent import ask
 from kylin_gguf.cli.errors import exit_code
 from kylin_gguf.cli.models import AsJson, Model, reference
 from kylin_gguf.errors import FileMissing, InvalidValue, UsageError
@@ -26,13 +27,13 @@ def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
     app.command(
         "act",
-        help=_("Find the desktop command that an utterance asks for. Nothing is carried out.")
+        help=_("Find the desktop command that an utterance asks for; with --run, carry it out.")
         + "\n\n"
         + _('Examples: kylin-gguf act --json "把音量调到百分之四十" — kylin-gguf act --batch said.jsonl'),
     )(act)
 
 
-def act(
+def act(  # noqa: PLR0913, PLR0917 — one parameter for each option
     utterance: Annotated[str, typer.Argument(help=_("What the user said."), show_default=False)] = "",
     batch: Annotated[
         str,
@@ -42,12 +43,20 @@ def act(
             show_default=False,
         ),
     ] = "",
+    run: Annotated[bool, typer.Option("--run", help=_("Carry the command out."))] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help=_("Say yes to commands that ask before they are carried out."))
+    ] = False,
     model: Model = "",
     as_json: AsJson = False,
 ) -> None:
     """Command ``act``."""
     if bool(utterance) == bool(batch):
         raise InvalidValue("act", utterance or batch, _("either an utterance or --batch FILE"))
+    if batch and run:
+        raise InvalidValue("--run", batch, _("a single utterance"))
+    if utterance and run:
+        raise typer.Exit(asyncio.run(_run(utterance, reference(model), yes=yes, as_json=as_json)))
     requests = list(_requests(batch)) if batch else [{"utterance": utterance}]
     worst = asyncio.run(_interpret(requests, reference(model), as_json))
     raise typer.Exit(worst)
@@ -89,6 +98,30 @@ async def _interpret(requests: list[dict[str, Any]], model: str, as_json: bool) 
             else:
                 print(_line(about, found))
     return worst
+
+
+async def _run(utterance: str, model: str, *, yes: bool, as_json: bool) -> int:
+    """Interpret and carry out; return 0 when it was done, or nothing was asked for."""
+    async with await Client.connect(config.load()) as client:
+        found = await client.interpret(utterance, model)
+        if found["command"] is not None:
+            confirmed = yes or not found.get("confirm") or await ask(_line({}, found))
+            found["result"] = await client.execute(found["command"], found["arguments"], confirmed=confirmed)
+    if as_json:
+        output.print_json(found)
+    else:
+        print(_line({}, found))
+        if "result" in found:
+            print(output.printable(_outcome(found["result"])))
+    return 0 if found.get("result", {}).get("status", "done") == "done" else 1
+
+
+def _outcome(result: dict[str, Any]) -> str:
+    status, value = result["status"], result.get("value")
+    if status == "done":
+        return _("Done.") if value is None else _("Done: {value}").format(value=value)
+    template = _("Not available: {reason}") if status == "unavailable" else _("Failed: {reason}")
+    return template.format(reason=result.get("reason", ""))
 
 
 def _line(about: dict[str, Any], found: dict[str, Any]) -> str:

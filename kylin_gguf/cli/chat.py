@@ -16,8 +16,17 @@ from rich.console import Console
 from kylin_gguf import catalogue, config
 from kylin_gguf.bus.client import Answer, Client, ClientSession
 from kylin_gguf.cli import output
+from kylin_gguf.cli.consent import ask
 from kylin_gguf.cli.models import AsJson, Model, reference
-from kylin_gguf.errors import Cancelled, FileMissing, KylinError, UnknownModel, near, of_code
+from kylin_gguf.errors import (
+    Cancelled,
+    FileMissing,
+    KylinError,
+    NothingToConfirm,
+    UnknownModel,
+    near,
+    of_code,
+)
 from kylin_gguf.frames import Frame
 from kylin_gguf.records import Settings
 from kylin_gguf.store import notice
@@ -65,6 +74,9 @@ def chat(  # noqa: PLR0913, PLR0917 — one parameter for each option
     grammar: Annotated[
         Path | None, typer.Option(help=_("A file with a GBNF grammar for the answer."))
     ] = None,
+    assistant: Annotated[
+        bool, typer.Option("--assistant", help=_("Carry out desktop commands that are asked for, too."))
+    ] = False,
     stats: Annotated[bool, typer.Option("--stats", help=_("Show token counts and speed."))] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -79,6 +91,7 @@ def chat(  # noqa: PLR0913, PLR0917 — one parameter for each option
         "max_tokens": max_tokens,
         "stop": stop,
         "grammar": _read(grammar) if grammar else None,
+        "mode": "assistant" if assistant else None,
     }
     show = _Json() if as_json else _Text(stats)
     settings = config.load()
@@ -171,13 +184,24 @@ async def _ask(session: ClientSession, question: str, options: Mapping[str, Any]
 
 async def _show(answer: Answer, show: _Text) -> KylinError | None:
     failure: KylinError | None = None
+    asking: asyncio.Task[None] | None = None
     async for frame in answer:
         show.frame(frame)
-        if frame["type"] == "error":
+        if asking is not None:  # whatever comes now, the question is settled
+            asking.cancel()
+        if frame["type"] == "confirm":
+            asking = asyncio.ensure_future(_confirm(answer, str(frame.get("text"))))
+        elif frame["type"] == "error":
             failure = of_code(str(frame.get("code")), str(frame.get("message")))
         elif frame["type"] == "end" and frame.get("reason") == "cancelled":
             failure = Cancelled()
     return failure
+
+
+async def _confirm(answer: Answer, question: str) -> None:
+    consent = await ask(question)
+    with contextlib.suppress(NothingToConfirm):  # the time for an answer has just passed
+        await answer.confirm(consent)
 
 
 class _Text:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from kylin_gguf import frames
-from kylin_gguf.errors import KylinError
+from kylin_gguf.errors import KylinError, NothingToConfirm
 from kylin_gguf.frames import EndReason
 from kylin_gguf.records import Usage
 
+_UNWANTED_BYTES = 4096
+"""Read, and thrown away, of what a client writes into its stream."""
 _DELIVERY_SECONDS = 30.0
 """How long a client that does not read may keep the end of its stream from being delivered."""
 
@@ -46,6 +48,7 @@ class Generation:
         self.finished: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self.cancelled = False
         self._on_cancel: Callable[[], None] | None = None
+        self._consent: asyncio.Future[bool] | None = None
 
     def fileno(self) -> int:
         """Return the descriptor of the worker's end."""
@@ -62,9 +65,43 @@ class Generation:
         self._on_cancel = on_cancel
 
     def notice(self, code: str, fraction: float) -> None:
-        """Tell the client how far a preparation has come, if it listens: news, not part of the answer."""
+        """Tell the client how far a preparation has come: news, not part of the answer."""
+        self.send(frames.notice(code, fraction))
+
+    def send(self, frame: frames.Frame) -> None:
+        """Write a frame that the service has to say, if the client listens. Only while no worker writes."""
         with contextlib.suppress(OSError):
-            self._worker_end.send(frames.encode(frames.notice(code, fraction)), socket.MSG_NOSIGNAL)
+            self._worker_end.send(frames.encode(frame), socket.MSG_NOSIGNAL)
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Cancel when the client closes its end, as long as no worker watches it."""
+        loop, descriptor = asyncio.get_running_loop(), self._worker_end.fileno()
+        loop.add_reader(descriptor, self._look)
+        try:
+            yield
+        finally:
+            loop.remove_reader(descriptor)
+
+    def _look(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            if not self._worker_end.recv(_UNWANTED_BYTES):
+                asyncio.get_running_loop().remove_reader(self._worker_end.fileno())
+                self.cancel()
+
+    async def confirmed(self, seconds: float) -> bool:
+        """Return the yes or no that ``confirm`` brings; raises TimeoutError after ``seconds``."""
+        self._consent = asyncio.get_running_loop().create_future()
+        try:
+            return await asyncio.wait_for(self._consent, seconds)
+        finally:
+            self._consent = None
+
+    def confirm(self, consent: bool) -> None:
+        """Say yes or no to the command that waits for it; raises NothingToConfirm when none does."""
+        if self._consent is None or self._consent.done():
+            raise NothingToConfirm
+        self._consent.set_result(consent)
 
     def settle(self, outcome: Outcome) -> None:
         """Note the end that the worker has written."""
@@ -72,15 +109,15 @@ class Generation:
         if not self.finished.done():
             self.finished.set_result(outcome)
 
-    def end(self, reason: EndReason, error: KylinError | None = None) -> None:
-        """End the stream on behalf of a worker that cannot."""
+    def end(self, reason: EndReason, error: KylinError | None = None, text: str = "") -> None:
+        """End the stream on behalf of a worker that cannot; ``text`` is what was said in it."""
         last_words = frames.encode(frames.error(error)) if error else b""
         last_words += frames.encode(frames.end(reason))
         task = asyncio.ensure_future(_deliver(self._worker_end, last_words))
         _deliveries.add(task)
         task.add_done_callback(_deliveries.discard)
         if not self.finished.done():
-            self.finished.set_result(Outcome(reason, error=error))
+            self.finished.set_result(Outcome(reason, text, error=error))
 
 
 async def _deliver(connection: socket.socket, data: bytes) -> None:

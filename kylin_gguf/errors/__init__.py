@@ -7,7 +7,16 @@ Templates are English sources for gettext; fields are filled in after translatio
 
 from __future__ import annotations
 
-from kylin_gguf.errors.actuator import ActuatorError, CommandsInvalid
+from kylin_gguf.errors.actuator import (
+    ActuatorError,
+    CatalogueLimit,
+    CommandsInvalid,
+    ConfirmationNeeded,
+    ExecutorFailed,
+    ExecutorTimeout,
+    NothingToConfirm,
+    UnknownCatalogue,
+)
 from kylin_gguf.errors.base import (
     Cancelled,
     InternalError,
@@ -87,14 +96,18 @@ __all__ = [
     "Busy",
     "Cancelled",
     "CatalogueInvalid",
+    "CatalogueLimit",
     "ChecksumMismatch",
     "CommandsInvalid",
     "ConfigError",
+    "ConfirmationNeeded",
     "ContextFull",
     "ConvertError",
     "ConverterMissing",
     "DecodeFailed",
     "EngineError",
+    "ExecutorFailed",
+    "ExecutorTimeout",
     "FdPassingMissing",
     "FileMissing",
     "InternalError",
@@ -112,6 +125,7 @@ __all__ = [
     "NotACheckpoint",
     "NotGguf",
     "NotWritable",
+    "NothingToConfirm",
     "PropertyReadOnly",
     "RestartDelayed",
     "ServiceUnavailable",
@@ -123,6 +137,7 @@ __all__ = [
     "ToolFailed",
     "TruncatedGguf",
     "UnknownArchitecture",
+    "UnknownCatalogue",
     "UnknownModel",
     "UnknownObject",
     "UnknownOption",

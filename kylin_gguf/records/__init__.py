@@ -3,6 +3,7 @@
 Sizes are bytes, durations seconds, rates tokens per second unless a name says otherwise.
 """
 
+from kylin_gguf.records.commands import ADAPTER, Execution, ExecutorAddress, ResultValue
 from kylin_gguf.records.conversation import OVERFLOWS, ROLES, Message, Overflow, Role
 from kylin_gguf.records.machine import Device, DeviceKind, FailedPlugin
 from kylin_gguf.records.models import (
@@ -20,10 +21,13 @@ from kylin_gguf.records.sampling import SamplingOptions
 from kylin_gguf.records.settings import Settings
 
 __all__ = [
+    "ADAPTER",
     "OVERFLOWS",
     "ROLES",
     "Device",
     "DeviceKind",
+    "Execution",
+    "ExecutorAddress",
     "FailedPlugin",
     "InstalledModel",
     "KvType",
@@ -34,6 +38,7 @@ __all__ = [
     "Placement",
     "Progress",
     "ProgressCallback",
+    "ResultValue",
     "Role",
     "SamplingOptions",
     "ScoreRequest",

@@ -17,9 +17,9 @@ from kylin_gguf import config, native
 from kylin_gguf.actuator import interpret
 from kylin_gguf.actuator.interpret import Interpreter
 from kylin_gguf.actuator.reader import load
+from kylin_gguf.actuator.shipped import SHIPPED_COMMANDS
 from kylin_gguf.actuator.wording import normalise
 from kylin_gguf.records import ScoreRequest, Scores
-from kylin_gguf.service import SHIPPED_COMMANDS
 
 native.load(config.load())  # the engine's modules import the bindings
 

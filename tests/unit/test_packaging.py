@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import re
 import subprocess
@@ -18,8 +19,10 @@ from packaging.utils import canonicalize_name
 
 import kylin_gguf
 from kylin_gguf import catalogue
+from kylin_gguf.bus import names
 from kylin_gguf.catalogue import PypiSource
 from kylin_gguf.cli import app
+from kylin_gguf.records import ADAPTER
 
 ROOT = Path(__file__).resolve().parents[2]
 DEBIAN = ROOT / "debian"
@@ -99,6 +102,24 @@ def test_every_licence_has_its_text() -> None:
     names = {name for licences in used for name in re.split(r" and | or ", licences)}
     texts = set(re.findall(r"^License: (\S+)\n ", copyright_file(), re.MULTILINE))
     assert names == texts
+
+
+@pytest.mark.parametrize(
+    ("name", "command"), [(names.BUS_NAME, "serve"), (ADAPTER.name, "actuator")], ids=["service", "adapter"]
+)
+def test_the_bus_and_systemd_start_the_same(name: str, command: str) -> None:
+    def read(path: Path, section: str) -> configparser.SectionProxy:
+        parser = configparser.ConfigParser(interpolation=None)
+        parser.read_string(path.read_text(encoding="utf-8"))
+        return parser[section]
+
+    activation = read(ROOT / "dbus" / f"{name}.service", "D-BUS Service")
+    unit = read(ROOT / "dbus" / activation["SystemdService"], "Service")
+    assert (activation["Name"], unit["BusName"], unit["Type"]) == (name, name, "dbus")
+    assert activation["Exec"] == unit["ExecStart"] == f"/usr/bin/kylin-gguf {command}"
+    installed = (DEBIAN / "kylin-gguf-engine.install").read_text(encoding="utf-8")
+    assert f"dbus/{name}.service usr/share/dbus-1/services" in installed
+    assert f"dbus/{activation['SystemdService']} usr/lib/systemd/user" in installed
 
 
 def copyright_file() -> str:

@@ -7,8 +7,8 @@ from unittest.mock import patch
 from kylin_gguf.actuator import interpret
 from kylin_gguf.actuator.interpret import Interpreter
 from kylin_gguf.actuator.reader import load
+from kylin_gguf.actuator.shipped import SHIPPED_COMMANDS
 from kylin_gguf.records import ScoreRequest, Scores
-from kylin_gguf.service import SHIPPED_COMMANDS
 
 
 async def test_questions_begin_as_the_prewarmed_one_did() -> None:

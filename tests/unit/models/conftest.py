@@ -9,47 +9,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
-import gguf
-import numpy as np
 import pytest
 
-TEMPLATE = "{% for m in messages %}{{ m.content }}{% endfor %}"
+from tests import tiny_model
 
 
 @pytest.fixture(scope="session")
 def write_model() -> Callable[..., Path]:
     """A function that writes a small valid model and returns its path."""
-
-    def write(path: Path, vocabulary: int = 4, name: str = "Tiny", template: str = TEMPLATE) -> Path:
-        writer = gguf.GGUFWriter(path, "llama")
-        writer.add_name(name)
-        writer.add_size_label("3K")
-        writer.add_license("apache-2.0")
-        writer.add_languages(["zh", "en"])
-        writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
-        writer.add_block_count(2)
-        writer.add_context_length(512)
-        writer.add_embedding_length(64)
-        writer.add_head_count(4)
-        writer.add_head_count_kv([2, 1])
-        writer.add_tokenizer_model("gpt2")
-        writer.add_tokenizer_pre("smollm")
-        writer.add_token_list([f"token{i}" for i in range(vocabulary)])
-        writer.add_bos_token_id(1)
-        writer.add_eos_token_id(2)
-        if template:
-            writer.add_chat_template(template)
-        weights = np.ones((32, 64), dtype=np.float32)
-        quantised = gguf.quants.quantize(weights, gguf.GGMLQuantizationType.Q8_0)
-        writer.add_tensor("token_embd.weight", quantised, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
-        writer.add_tensor("output_norm.weight", np.ones(7, dtype=np.float32))
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
-        return path
-
-    return write
+    return tiny_model.write_model
 
 
 @dataclass

@@ -1,0 +1,59 @@
+"""What this desktop can do besides the shipped commands: a catalogue of its own, cut to what is there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kylin_gguf import actuator
+from kylin_gguf.actuator import choices, effects, plain_yaml, reader
+from kylin_gguf.actuator.catalogue import CommandCatalogue
+from kylin_gguf.adapter import applications
+from kylin_gguf.adapter.applications import Application
+from kylin_gguf.adapter.executor import Executor
+from kylin_gguf.adapter.services import Services
+
+FILE = Path(actuator.__file__).parent / "commands" / "desktop.yaml"
+NAME = "desktop"
+APPLICATIONS = "applications"
+"""The list of that catalogue that ``applications`` fills."""
+MAX_NAMES = 8
+"""As many names as the service takes for one application."""
+
+
+class Extras:
+    """The additional commands, and the applications that they can open.
+
+    Applications that a shipped command opens are left out: "open the music player" has its own command.
+    """
+
+    def __init__(self, services: Services, shipped: CommandCatalogue) -> None:
+        self._text = FILE.read_text(encoding="utf-8")
+        self._taken = frozenset(_programs(shipped))
+        self.executor = Executor(reader.parse(self._text, NAME), services)
+
+    async def catalogue(self) -> str:
+        """Return the catalogue with the commands that this desktop can carry out; empty if there are none."""
+        tree: dict[str, Any] = plain_yaml.parse(self._text)
+        able = [c for c in self.executor.catalogue.commands if await self.executor.available(c)]
+        tree["commands"] = {command.id: tree["commands"][command.id] for command in able}
+        return json.dumps(tree, ensure_ascii=False) if able else ""  # JSON is YAML, too
+
+    def applications(self) -> Mapping[str, tuple[str, ...]]:
+        """Return what can be opened now, with the names it is called by; later commands are checked by it."""
+        found = {a.id: a.names[:MAX_NAMES] for a in applications.installed() if not self._is_taken(a)}
+        lists = {APPLICATIONS: choices.read(found)}
+        self.executor.catalogue = self.executor.catalogue.with_lists(lists)
+        return found
+
+    def _is_taken(self, application: Application) -> bool:
+        return bool(self._taken & {application.id.removesuffix(applications.SUFFIX), application.program})
+
+
+def _programs(catalogue: CommandCatalogue) -> set[str]:
+    """Return the programs that the catalogue's commands start."""
+    steps = [s for c in catalogue.commands for s in (*c.effect, *(x for v in c.values() for x in v.effect))]
+    ways = [way for step in steps for way in effects.alternatives(step)]
+    return {str(way["program"]) for way in ways if way["kind"] == "launch"}

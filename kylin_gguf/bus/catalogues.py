@@ -1,0 +1,70 @@
+"""The part of the Actuator interface by which clients bring command catalogues of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from dbus_next.validators import is_object_path_valid
+
+from kylin_gguf.bus import names
+from kylin_gguf.bus.registry import Published, Registry
+from kylin_gguf.errors import InvalidValue, UnknownOption
+from kylin_gguf.records import ExecutorAddress
+
+if TYPE_CHECKING:
+    from kylin_gguf.service import Service
+
+EXECUTOR_PATH = f"{names.ROOT}/Executor"
+"""Where an executor's object is unless it says otherwise."""
+OPTIONS: Mapping[str, object] = {"executor": EXECUTOR_PATH, "keep_alive": True}
+"""Options of RegisterCatalogue and their defaults."""
+
+
+class CatalogueMethods(Published):
+    """Register, refresh and remove catalogues. Each belongs to the connection that registered it."""
+
+    def __init__(self, registry: Registry, service: Service) -> None:
+        super().__init__(registry, names.ROOT)
+        self._service = service
+
+    async def register_catalogue(self, caller: str, name: str, text: str, options: dict[str, Any]) -> None:
+        """Method RegisterCatalogue."""
+        given = _read_options(options)
+        await self.registry.adopt(caller)  # when it leaves, the call is cancelled
+        catalogues = self._service.catalogues
+        self.registry.on_leave(caller, "catalogues", partial(catalogues.remove_all, caller))
+        release = self.registry.hold(caller, "registrations", names.MAX_REGISTRATIONS)
+        try:
+            executor = ExecutorAddress(caller, given["executor"])
+            await catalogues.register(executor, name, text, keeps_alive=given["keep_alive"])
+        finally:
+            release()
+
+    async def remove_catalogue(self, caller: str, name: str) -> None:
+        """Method RemoveCatalogue."""
+        self._service.catalogues.remove(caller, name)
+
+    async def update_choices(
+        self, caller: str, name: str, source: str, choices: dict[str, list[str]]
+    ) -> None:
+        """Method UpdateChoices."""
+        await self._service.catalogues.update_choices(caller, name, source, choices)
+
+    async def list_catalogues(self, _: str) -> list[dict[str, Any]]:
+        """Method ListCatalogues."""
+        return self._service.catalogues.listing()
+
+
+def _read_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    for name in options:
+        if name not in OPTIONS:
+            raise UnknownOption(name, tuple(OPTIONS))
+    given = {**OPTIONS, **options}
+    path, keep_alive = given["executor"], given["keep_alive"]
+    if not isinstance(path, str) or not is_object_path_valid(path):
+        raise InvalidValue("executor", repr(path)[:80], "an object path")
+    if not isinstance(keep_alive, bool):
+        raise InvalidValue("keep_alive", repr(keep_alive)[:80], "true or false")
+    return given
