@@ -14,12 +14,12 @@ from kylin_gguf.actuator.arguments import (
     UP,
     Arguments,
     EnumArgument,
-    IntegerArgument,
     NumericArgument,
     Value,
 )
 from kylin_gguf.actuator.catalogue import Command, CommandCatalogue
 from kylin_gguf.actuator.quantities import read
+from kylin_gguf.actuator.values import numbers
 
 Sense = Literal["+", "-", "again", "on", "off"]
 
@@ -141,11 +141,7 @@ def _adjustable(catalogue: CommandCatalogue, last: str) -> Command | None:
 def _number(text: str, argument: NumericArgument) -> Value | None:
     """Return the one number that ``text`` consists of, as a value of ``argument``."""
     quantities = read(text)
-    values: tuple[Value, ...]
-    if isinstance(argument, IntegerArgument):
-        values = quantities.values(argument.minimum, argument.maximum)
-    else:
-        values = quantities.decimals(argument.minimum, argument.maximum)
+    values = numbers(argument, quantities)
     rest, at = "", 0
     for number in quantities.numbers:
         rest, at = rest + text[at : number.start], number.end

@@ -85,8 +85,8 @@ def choices(argument: Argument, said: Utterance, spans: Spans) -> list[Choice]:
 def numbers(argument: NumericArgument, quantities: Quantities) -> tuple[int, ...] | tuple[float, ...]:
     """Return the numbers that ``argument`` may have."""
     if isinstance(argument, IntegerArgument):
-        return quantities.values(argument.minimum, argument.maximum)
-    return quantities.decimals(argument.minimum, argument.maximum)
+        return quantities.values(argument.minimum, argument.maximum, argument.unit)
+    return quantities.decimals(argument.minimum, argument.maximum, argument.unit)
 
 
 def _numeric(argument: NumericArgument, quantities: Quantities) -> list[Choice]:
