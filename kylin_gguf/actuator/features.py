@@ -11,6 +11,7 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from kylin_gguf.actuator.compounds import COMPOUNDS
 from kylin_gguf.actuator.quantities import Number, read
 
 _PIECE = re.compile(r"#|[㐀-鿿]+|[^\W\d_]+(?:'[^\W\d_]+)*|\d+")
@@ -42,10 +43,14 @@ def mask(text: str, numbers: Sequence[Number]) -> str:
 
 
 class TermMatcher:
-    """Finds a catalogue's terms in text: leftmost, then longest; English terms at word boundaries only."""
+    """Finds a catalogue's terms in text: leftmost, then longest; English terms at word boundaries only.
+
+    A term is not found inside one of ``COMPOUNDS``, unless that is a term itself.
+    """
 
     def __init__(self, terms: Mapping[str, tuple[str, ...]]) -> None:
-        self._concepts = {phrase: concept for concept, phrases in terms.items() for phrase in phrases}
+        self._concepts: dict[str, str | None] = dict.fromkeys(COMPOUNDS)
+        self._concepts |= {phrase: concept for concept, phrases in terms.items() for phrase in phrases}
         ordered = sorted(self._concepts, key=len, reverse=True)
         self._pattern = re.compile("|".join(self._branch(phrase) for phrase in ordered) or r"(?!)")
 
@@ -58,9 +63,10 @@ class TermMatcher:
 
     def find(self, text: str) -> list[str]:
         """Return the concepts of normalised ``text``, in order of mention."""
-        return [self._concept(match[0]) for match in self._pattern.finditer(text)]
+        concepts = (self._concept(match[0]) for match in self._pattern.finditer(text))
+        return [concept for concept in concepts if concept is not None]
 
-    def _concept(self, found: str) -> str:
+    def _concept(self, found: str) -> str | None:
         return next(
             self._concepts[form]
             for form in (found, found.removesuffix("s"), found.removesuffix("es"))
