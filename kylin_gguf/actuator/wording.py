@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from kylin_gguf.actuator.traditional import simplified
+
 _INVISIBLE = re.compile(r"[\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 _SPACE = re.compile(r"\s+")
 _HAN_GAP = re.compile(r"(?<=[\u4e00-\u9fff]) (?=[\u4e00-\u9fff])")
@@ -12,22 +14,20 @@ _HAN = re.compile(r"[\u3400-\u9fff]")
 _APOSTROPHE = re.compile("[\u2018\u2019\u02bc]")
 
 
-_HAN = re.compile("[\u3400-\u9fff]")
-
-
 def normalise(text: str) -> str:
-    """Return ``text`` in NFKC (full-width forms folded), lower case, single-spaced.
+    """Return ``text`` in NFKC (full-width forms folded), lower case, single-spaced, simplified characters.
 
     Spaces between two Han characters are dropped, since speech recognisers insert them at pauses.
     Invisible characters, which could make two equal-looking utterances differ, are removed.
     """
-    return _tidy(unicodedata.normalize("NFKC", _APOSTROPHE.sub("'", text)).casefold())
+    return simplified(_tidy(unicodedata.normalize("NFKC", _APOSTROPHE.sub("'", text)).casefold())).casefold()
 
 
 def spoken(text: str) -> str:
-    """Return ``normalise(text)`` with the case of letters kept, of the same length.
+    """Return ``normalise(text)`` with case and characters as they were, of the same length.
 
-    In the few scripts where lower case is longer it is ``normalise(text)`` itself.
+    In the few scripts where lower case is longer, and where a word of Taiwan's is, it is ``normalise(text)``
+    itself.
     """
     folded, kept = normalise(text), _tidy(unicodedata.normalize("NFKC", _APOSTROPHE.sub("'", text)))
     return kept if len(kept) == len(folded) else folded

@@ -202,11 +202,6 @@ def test_percentages_are_read_back(number: int) -> None:
     assert read(f"音量调到{number}%").values(0, 999) == (number,)
 
 
-@given(st.text(max_size=60))
-def test_normal_form_is_stable(text: str) -> None:
-    assert normalise(normalise(text)) == normalise(text)
-
-
 PIECES = [
     *"一二十百零半点倍秒成最大小高低加减降到别这么0159.-x%度 ",
     " half ",
