@@ -63,8 +63,11 @@ class TermMatcher:
 
     def find(self, text: str) -> list[str]:
         """Return the concepts of normalised ``text``, in order of mention."""
-        concepts = (self._concept(match[0]) for match in self._pattern.finditer(text))
-        return [concept for concept in concepts if concept is not None]
+        return [concept for _, _, concept in self.spans(text) if concept is not None]
+
+    def spans(self, text: str) -> Iterator[tuple[int, int, str | None]]:
+        """Yield where normalised ``text`` has a term, and its concept; None where it has a compound."""
+        return ((*match.span(), self._concept(match[0])) for match in self._pattern.finditer(text))
 
     def _concept(self, found: str) -> str | None:
         return next(

@@ -73,6 +73,11 @@ class InvertedIndex:
                 similarity[documents] += strengths * np.float32(weight)
         return similarity
 
+    def having(self, feature: Feature) -> Indices:
+        """Return the numbers of the documents that have ``feature``."""
+        row = self.rows.get(feature)
+        return self.documents[:0] if row is None else self._column(row)[0]
+
     def columns(self) -> Iterator[Column]:
         """Yield every feature's column."""
         return (self._column(row) for row in range(len(self.rows)))

@@ -20,6 +20,7 @@ from kylin_gguf.actuator import ridge
 from kylin_gguf.actuator.catalogue import CommandCatalogue, Example
 from kylin_gguf.actuator.features import TermMatcher, extract
 from kylin_gguf.actuator.inverted_index import InvertedIndex
+from kylin_gguf.actuator.repair import Repair
 from kylin_gguf.actuator.ridge import Indices, Vector
 
 # Both fitted together with features.WEIGHTS by bench/actuator_dev.py; the optimum is flat (a factor of two
@@ -69,6 +70,8 @@ class Shortlist:
         else:
             self._index = InvertedIndex.from_arrays(len(self._examples), trained)
             self._weights = trained["weights"].astype(np.float32, copy=False)
+        commands = [e.command for e in self._examples]
+        self._repair = Repair(catalogue.terms or {}, self._terms, self._index, commands)
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Return what training came to."""
@@ -80,7 +83,7 @@ class Shortlist:
 
     def match(self, text: str, *, nearest: int = 6) -> Match:
         """Compare normalised ``text`` with every example; keep the ``nearest`` ones for the model."""
-        similarity = self._index.similarity(extract(text, self._terms))
+        similarity = self._index.similarity(extract(self._repair(text), self._terms))
         return self._mixed(similarity, similarity @ self._weights, nearest)
 
     def nearest(self, text: str, count: int) -> tuple[tuple[Example, float], ...]:
