@@ -9,6 +9,7 @@ import kylin_gguf.actuator
 from kylin_gguf.actuator import reader
 from kylin_gguf.actuator.catalogue import CommandCatalogue
 from kylin_gguf.actuator.interpret import Interpreter
+from kylin_gguf.actuator.shortlists import IN_PACKAGE, Shortlists
 from kylin_gguf.records import ScoreRequest, Scores
 
 
@@ -18,8 +19,8 @@ def shipped() -> CommandCatalogue:
 
 
 @pytest.fixture(scope="session")
-def interpreter(shipped: CommandCatalogue) -> Interpreter:
-    return Interpreter(shipped)
+def interpreter(shipped: CommandCatalogue, tmp_path_factory: pytest.TempPathFactory) -> Interpreter:
+    return Interpreter(shipped, Shortlists(tmp_path_factory.mktemp("shortlists"), IN_PACKAGE).of)
 
 
 async def uniform(request: ScoreRequest) -> Scores:
