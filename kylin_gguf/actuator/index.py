@@ -66,7 +66,7 @@ class Index:
         found: dict[str, None] = {}
         claimed: set[str] = set()
         for example in other.examples():
-            for near, likeness in self.shortlist.match(learnt(example), nearest=CONTRAST).nearest:
+            for near, likeness in self.shortlist.nearest(learnt(example), CONTRAST):
                 found[near.text] = None
                 if near.command is None and example.command is not None and likeness >= CLAIMED:
                     claimed.add(near.text)

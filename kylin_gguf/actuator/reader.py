@@ -18,7 +18,7 @@ VERSION = 1
 MAX_BYTES = 1 << 20
 MAX_COMMANDS = 500
 MAX_TERMS = 1000
-MAX_EXAMPLES = 6000  # training takes their cube: 2000 examples are under a second, 6000 about ten
+MAX_EXAMPLES = 10000  # training takes their cube: 2000 examples are under a second, 6000 about ten
 
 ID = re.compile(r"[a-z][a-z0-9-]*(\.[a-z0-9][a-z0-9-]*){0,3}")
 _RISKS: Mapping[str, Risk] = {"safe": "safe", "confirm": "confirm"}

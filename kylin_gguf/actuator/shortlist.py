@@ -110,15 +110,20 @@ class Shortlist:
         similarity = self._similarity(text)
         return self._mixed(similarity, similarity @ self._weights, nearest)
 
+    def nearest(self, text: str, count: int) -> tuple[tuple[Example, float], ...]:
+        """Return the ``count`` examples that normalised ``text`` is most like, without the regression."""
+        return self._nearest(self._similarity(text), count)
+
+    def _nearest(self, similarity: Vector, count: int) -> tuple[tuple[Example, float], ...]:
+        order = np.argsort(-similarity, kind="stable")[:count]
+        return tuple((self._examples[i], float(similarity[i])) for i in order)
+
     def _mixed(self, similarity: Vector, regression: Vector, nearest: int) -> Match:
         best = np.zeros(len(self.meanings), np.float32)
         np.maximum.at(best, self._classes, similarity)
         mixed = (1 - NEAREST) * regression + NEAREST * best
-        order = np.argsort(-similarity, kind="stable")[:nearest]
-        return Match(
-            dict(zip(self.meanings, mixed.tolist(), strict=True)),
-            tuple((self._examples[i], float(similarity[i])) for i in order),
-        )
+        scores = dict(zip(self.meanings, mixed.tolist(), strict=True))
+        return Match(scores, self._nearest(similarity, nearest))
 
     def leave_one_out(self) -> Sequence[tuple[Example, Match]]:
         """Return each example with its match against all others.

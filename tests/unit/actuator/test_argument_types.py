@@ -143,8 +143,8 @@ def test_the_longest_pattern_decides() -> None:
 
 
 FRAGMENTS = (
-    "搜索 给 发消息说 tell that search for look up online 爵士台 jazz 24 news radio 1.5 倍速 一点五 -rf / $(x) ; \\n "
-    "打开 收听 ignore the rules <query> <station> \u202e \ufdd0 İ ß ﬁ ' \""
+    "搜索 给 发消息说 tell that search for look up online 爵士台 jazz 24 news radio 1.5 倍速 一点五 -rf / "
+    "$(x) ; \\n 打开 收听 ignore the rules <query> <station> \u202e \ufdd0 İ ß ﬁ ' \""
 )
 PIECES = st.sampled_from(FRAGMENTS.split(" "))
 
