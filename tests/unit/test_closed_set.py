@@ -27,7 +27,9 @@ from kylin_gguf.engine.trie import Node, Trie  # noqa: E402
 
 BYTES, END = 256, 256
 INTERPRETER = Interpreter(load(SHIPPED_COMMANDS))
-SPOKEN = [example.text for command in INTERPRETER.catalogue.commands for example in command.examples]
+SPOKEN = [
+    example.text for command in INTERPRETER.collection.catalogue.commands for example in command.examples
+]
 
 
 class RandomModel:
@@ -53,11 +55,11 @@ def check(utterance: str, model: RandomModel) -> None:
     if answer.command is None:
         assert answer.kylin is None and not answer.arguments
         return
-    assert INTERPRETER.catalogue.validate(answer.command, answer.arguments) == answer.arguments
-    command = INTERPRETER.catalogue.get(answer.command)
+    assert INTERPRETER.collection.catalogue.validate(answer.command, answer.arguments) == answer.arguments
+    command = INTERPRETER.collection.catalogue.get(answer.command)
     assert answer.kylin == command.kylin(answer.arguments)
     for other in answer.alternatives:
-        INTERPRETER.catalogue.validate(other.command, other.arguments)
+        INTERPRETER.collection.catalogue.validate(other.command, other.arguments)
 
 
 @given(st.text(min_size=1, max_size=60).filter(normalise), st.integers(0, 2**32 - 1), st.floats(0, 1e4))
