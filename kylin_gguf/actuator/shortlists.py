@@ -34,7 +34,7 @@ class Shortlists:
     """Directories of trained shortlists, each named by what it was made from."""
 
     def __init__(self, directory: Path, *others: Path, limit: int = MAX_FILES) -> None:
-        """Write to ``directory``, of which the ``limit`` last used files stay; read there and in ``others``."""
+        """Write to ``directory``, where the ``limit`` last used files stay; read there and in ``others``."""
         self._directory, self._directories, self._limit = directory, (*others, directory), limit
 
     def of(self, catalogue: CommandCatalogue) -> Shortlist:

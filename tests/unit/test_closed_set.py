@@ -18,6 +18,7 @@ from kylin_gguf.actuator import interpret
 from kylin_gguf.actuator.interpret import Interpreter
 from kylin_gguf.actuator.reader import load
 from kylin_gguf.actuator.shipped import SHIPPED_COMMANDS
+from kylin_gguf.actuator.shortlists import IN_PACKAGE, Shortlists
 from kylin_gguf.actuator.wording import normalise
 from kylin_gguf.records import ScoreRequest, Scores
 
@@ -26,7 +27,7 @@ native.load(config.load())  # the engine's modules import the bindings
 from kylin_gguf.engine.trie import Node, Trie  # noqa: E402
 
 BYTES, END = 256, 256
-INTERPRETER = Interpreter(load(SHIPPED_COMMANDS))
+INTERPRETER = Interpreter(load(SHIPPED_COMMANDS), Shortlists(IN_PACKAGE).of)
 SPOKEN = [
     example.text for command in INTERPRETER.collection.catalogue.commands for example in command.examples
 ]

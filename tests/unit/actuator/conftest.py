@@ -19,8 +19,8 @@ def shipped() -> CommandCatalogue:
 
 
 @pytest.fixture(scope="session")
-def interpreter(shipped: CommandCatalogue, tmp_path_factory: pytest.TempPathFactory) -> Interpreter:
-    return Interpreter(shipped, Shortlists(tmp_path_factory.mktemp("shortlists"), IN_PACKAGE).of)
+def interpreter(shipped: CommandCatalogue) -> Interpreter:
+    return Interpreter(shipped, Shortlists(IN_PACKAGE).of)
 
 
 async def uniform(request: ScoreRequest) -> Scores:

@@ -83,7 +83,7 @@ def test_a_directory_that_cannot_be_written_costs_only_the_training(
 
 def test_old_files_make_room(tmp_path: Path) -> None:
     for number in range(4):
-        text = PLAYER.replace("play some", f"play me number {number} of some")
+        text = PLAYER.replace("play faster", f"play {number} times faster")
         Shortlists(tmp_path, limit=2).of(reader.parse(text, "player"))
     assert len(list(tmp_path.glob("*.npz"))) == 2
 
