@@ -26,16 +26,16 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: venv native locale ## Convert, serve, chat and command on a real model
+demo: venv native locale trained ## Convert, serve, chat and command on a real model
 	@.venv/bin/python -m bench.demo
 
 .PHONY: bench
-bench: venv native locale model ## Measure against llama.cpp's own tools (CASES=... MODELS=... ROUNDS=...)
+bench: venv native locale trained model ## Measure against llama.cpp's own tools (CASES=... MODELS=... ROUNDS=...)
 	@.venv/bin/python -m bench run $(CASES:%='%') $(MODELS:%=--model '%') $(ROUNDS:%=--rounds %)
 	@.venv/bin/python -m bench report
 
 .PHONY: test
-test: venv native locale model ## Run the unit, bus and end-to-end tests (PYTEST_ARGS=...)
+test: venv native locale trained model ## Run the unit, bus and end-to-end tests (PYTEST_ARGS=...)
 	@.venv/bin/python -m pytest $(PYTEST_ARGS)
 
 .PHONY: deb
@@ -109,7 +109,11 @@ kylin_gguf/locale/%/LC_MESSAGES/kylin-gguf-engine.mo: po/%.po | bootstrap
 	@mkdir -p $(@D)
 	@msgfmt --check --output-file=$@ $<
 
+.PHONY: trained
+trained: venv ## Learn the examples of the shipped commands
+	@.venv/bin/python -m kylin_gguf.actuator.shortlists kylin_gguf/actuator/trained
+
 .PHONY: clean
 clean: ## Delete everything that was made here (models and caches outside the checkout stay)
-	rm -rf .venv build dist *.egg-info kylin_gguf/locale
+	rm -rf .venv build dist *.egg-info kylin_gguf/locale kylin_gguf/actuator/trained
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

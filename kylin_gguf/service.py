@@ -12,6 +12,7 @@ from kylin_gguf.actuator.catalogue import Command
 from kylin_gguf.actuator.collection import Collection
 from kylin_gguf.actuator.interpret import Interpretation, Interpreter, Scorer
 from kylin_gguf.actuator.shipped import load_commands
+from kylin_gguf.actuator.shortlists import IN_PACKAGE, Shortlists
 from kylin_gguf.assistant import Assistant, Means
 from kylin_gguf.errors import InvalidValue, UnknownOption, UnsupportedModel
 from kylin_gguf.execution import CallExecutor, Route, no_executors
@@ -51,7 +52,8 @@ class Service:
         self._pool.on_change = lambda: self.on_change("LoadedModels")
         self._jobs: set[Job[Any]] = set()
         self._devices: list[dict[str, Any]] | None = None
-        self._interpreter = Interpreter(load_commands(settings.commands_dirs))
+        learnt = Shortlists(settings.cache_dir / "shortlists", IN_PACKAGE)
+        self._interpreter = Interpreter(load_commands(settings.commands_dirs), learnt.of)
         self.on_change: Callable[[str], None] = lambda _: None
         """Called with ``LoadedModels`` or ``DefaultModel`` when that has changed."""
         self.call_executor: CallExecutor = no_executors

@@ -11,9 +11,9 @@ from typing import Any
 from kylin_gguf.actuator import choices, reader
 from kylin_gguf.actuator.catalogue import CommandCatalogue
 from kylin_gguf.actuator.choices import Choices
-from kylin_gguf.actuator.index import Index, together
+from kylin_gguf.actuator.index import Index, Learner, together
 from kylin_gguf.actuator.node import MAX_TEXT
-from kylin_gguf.actuator.shortlist import Match
+from kylin_gguf.actuator.shortlist import Match, Shortlist
 from kylin_gguf.actuator.values import Utterance
 from kylin_gguf.errors import AccessDenied, CatalogueLimit, InvalidValue, UnknownCatalogue, near
 from kylin_gguf.records import ExecutorAddress
@@ -91,8 +91,8 @@ class Collection:
     stays small.
     """
 
-    def __init__(self, first: CommandCatalogue) -> None:
-        self._first = first
+    def __init__(self, first: CommandCatalogue, learn: Learner = Shortlist) -> None:
+        self._first, self._learn = first, learn
         self._index: Index | None = None
         self._registered: dict[str, Registered] = {}
         self._unavailable: frozenset[str] = frozenset()
@@ -116,9 +116,9 @@ class Collection:
         """Learn the first catalogue, and what was registered before anybody asked for anything."""
         if self._index is not None:
             return
-        index = await asyncio.to_thread(Index.train, self._first)
+        index = await asyncio.to_thread(Index.train, self._first, (), self._learn)
         for name, registered in list(self._registered.items()):
-            learnt = await asyncio.to_thread(_learn, registered.catalogue, index)
+            learnt = await asyncio.to_thread(_learn, registered.catalogue, index, self._learn)
             if self._registered.get(name) is registered:  # not removed meanwhile
                 self._registered[name] = replace(registered, index=learnt)
         self._index = index  # last: from now on there is nothing unlearnt
@@ -177,7 +177,8 @@ class Collection:
             self._refuse_stranger(executor.name, name)
             catalogue = (await asyncio.to_thread(reader.parse, text, name)).namespaced()
             self._refuse_excess(executor.name, catalogue)
-            index = await asyncio.to_thread(_learn, catalogue, self._index) if self._index else None
+            first, learn = self._index, self._learn
+            index = await asyncio.to_thread(_learn, catalogue, first, learn) if first else None
             self._registered[name] = Registered(executor, catalogue, index, keeps_alive)
             self._changed()
         return catalogue
@@ -258,12 +259,12 @@ class Collection:
         _check_size([*(r.size for r in others.values()), _size(catalogue)], ALL, "")
 
 
-def _learn(catalogue: CommandCatalogue, first: Index) -> Index:
+def _learn(catalogue: CommandCatalogue, first: Index, learn: Learner) -> Index:
     """Learn a later catalogue: in the terms of the first one as well, and what of that it is not."""
     terms = dict(first.catalogue.terms or {})
     for concept, phrases in (catalogue.terms or {}).items():
         terms[concept] = tuple(dict.fromkeys((*terms.get(concept, ()), *phrases)))
-    return Index.train(replace(catalogue, terms=terms), first.contrast(catalogue))
+    return Index.train(replace(catalogue, terms=terms), first.contrast(catalogue), learn)
 
 
 def _size(catalogue: CommandCatalogue) -> Size:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from kylin_gguf.actuator.catalogue import Command, CommandCatalogue, Example
@@ -10,6 +10,9 @@ from kylin_gguf.actuator.choices import Choices
 from kylin_gguf.actuator.shortlist import Match, Meaning, Shortlist
 from kylin_gguf.actuator.slots import SYMBOL, TERM, frame, has_slots, learnt
 from kylin_gguf.actuator.values import Utterance
+
+Learner = Callable[[CommandCatalogue], Shortlist]
+"""How a catalogue's examples are learnt: by ``Shortlist`` itself, or from what is kept of that."""
 
 MAX_FRAMES = 4
 """Different frames that an utterance is read as; each costs a comparison with all examples."""
@@ -35,10 +38,12 @@ class Index:
     slotted: tuple[Command, ...]
 
     @classmethod
-    def train(cls, catalogue: CommandCatalogue, contrast: Iterable[Example] = ()) -> Index:
+    def train(
+        cls, catalogue: CommandCatalogue, contrast: Iterable[Example] = (), learn: Learner = Shortlist
+    ) -> Index:
         """Learn the examples of ``catalogue``, and ``contrast`` as examples of none of its commands.
 
-        Takes the cube of their number: call it in a thread.
+        Takes the cube of their number, unless ``learn`` has it from before: call it in a thread.
         """
         written = {replace(e, text=learnt(e)): e for e in catalogue.examples()}
         commands = tuple(
@@ -49,7 +54,7 @@ class Index:
         slotted = tuple(filter(has_slots, catalogue.commands))
         terms = {**(catalogue.terms or {}), **({TERM: (SYMBOL,)} if slotted else {})}
         learning = replace(catalogue, commands=commands, negatives=negatives, terms=terms)
-        return cls(catalogue, Shortlist(learning), written, slotted)
+        return cls(catalogue, learn(learning), written, slotted)
 
     def with_lists(self, lists: Mapping[str, Choices]) -> Index:
         """Return the index with the contents of ``lists`` replaced; nothing is learnt anew for that."""

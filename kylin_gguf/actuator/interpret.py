@@ -18,7 +18,8 @@ from kylin_gguf.actuator.arguments import Arguments
 from kylin_gguf.actuator.candidates import Candidate, enumerate_candidates
 from kylin_gguf.actuator.catalogue import CommandCatalogue, Kylin
 from kylin_gguf.actuator.collection import Collection, Offer
-from kylin_gguf.actuator.shortlist import Match, Meaning
+from kylin_gguf.actuator.index import Learner
+from kylin_gguf.actuator.shortlist import Match, Meaning, Shortlist
 from kylin_gguf.actuator.wording import normalise, spoken
 from kylin_gguf.errors import InternalError, InvalidValue
 from kylin_gguf.records import ScoreRequest, Scores
@@ -109,8 +110,8 @@ class Interpreter:
     model has read of it stays good when others are registered.
     """
 
-    def __init__(self, catalogue: CommandCatalogue) -> None:
-        self.collection = Collection(catalogue)
+    def __init__(self, catalogue: CommandCatalogue, learn: Learner = Shortlist) -> None:
+        self.collection = Collection(catalogue, learn)
         self._system = prompt.prefix(catalogue)
 
     async def prewarm(self, scorer: Scorer) -> None:

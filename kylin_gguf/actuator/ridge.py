@@ -81,7 +81,7 @@ def _factorise(matrix: Vector) -> None:
 
 
 def _substitute(factor: Vector, wanted: Vector) -> None:
-    """Overwrite ``wanted`` with the solution of (L L^T) x = ``wanted``, L being ``factor``'s lower triangle."""
+    """Overwrite ``wanted`` with the solution of (L L^T) x = ``wanted``; L is ``factor``'s lower triangle."""
     blocks = _blocks(len(factor))
     for here in blocks:
         wanted[here] -= factor[here, : here.start] @ wanted[: here.start]

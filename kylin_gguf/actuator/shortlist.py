@@ -88,7 +88,7 @@ class Shortlist:
 
     def nearest(self, text: str, count: int) -> tuple[tuple[Example, float], ...]:
         """Return the ``count`` examples that normalised ``text`` is most like, without the regression."""
-        return self._nearest(self._similarity(text), count)
+        return self._nearest(self._index.similarity(extract(text, self._terms)), count)
 
     def _nearest(self, similarity: Vector, count: int) -> tuple[tuple[Example, float], ...]:
         order = np.argsort(-similarity, kind="stable")[:count]

@@ -1,4 +1,8 @@
-"""Trained shortlists, kept on disk: what a catalogue's examples come to is computed once."""
+"""Trained shortlists, kept on disk: what a catalogue's examples come to is computed once.
+
+``python -m kylin_gguf.actuator.shortlists DIRECTORY`` makes there what goes into a package: the shortlist of
+the catalogue that ships, so that nobody waits for the first command.
+"""
 
 from __future__ import annotations
 
@@ -6,49 +10,56 @@ import functools
 import hashlib
 import io
 import logging
+import os
+import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from kylin_gguf.actuator.catalogue import CommandCatalogue
+from kylin_gguf.actuator.index import Index
+from kylin_gguf.actuator.shipped import load_commands
 from kylin_gguf.actuator.shortlist import Shortlist
 from kylin_gguf.store.manifest import write_atomically
 
 log = logging.getLogger(__name__)
 
-MAX_FILES = 8
-"""Files that are kept, the last used ones: a few versions of the shipped catalogue, with and without others'."""
+IN_PACKAGE = Path(__file__).parent / "trained"
+MAX_FILES = 16
+"""Of the shipped catalogue, of those registered, and of what both were before."""
 
 
 class Shortlists:
-    """A directory of trained shortlists, each named by what it was made from."""
+    """Directories of trained shortlists, each named by what it was made from."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, *others: Path, limit: int = MAX_FILES) -> None:
+        """Write to ``directory``, where the ``limit`` last used files stay; read there and in ``others``."""
+        self._directory, self._directories, self._limit = directory, (*others, directory), limit
 
     def of(self, catalogue: CommandCatalogue) -> Shortlist:
         """Return the shortlist of ``catalogue``, from its file or by training, which writes that file.
 
         A file that cannot be read or written costs the time to train, and is no error.
         """
-        path = self._directory / f"{_key(catalogue)}.npz"
-        found = _load(path, catalogue)
-        if found is not None:
-            return found
+        name = f"{_key(catalogue)}.npz"
+        for directory in self._directories:
+            found = _load(directory / name, catalogue)
+            if found is not None:
+                return found
         shortlist = Shortlist(catalogue)
         try:
-            self._save(path, shortlist)
+            self._save(name, shortlist)
         except OSError as error:
             log.warning("the trained shortlist of %s is not kept: %s", catalogue.name, error)
         return shortlist
 
-    def _save(self, path: Path, shortlist: Shortlist) -> None:
+    def _save(self, name: str, shortlist: Shortlist) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
         content = io.BytesIO()
         np.savez(content, **shortlist.arrays())  # type: ignore[arg-type]  # the stub sees allow_pickle alone
-        write_atomically(path, content.getvalue())
-        for old in sorted(self._directory.glob("*.npz"), key=_last_used, reverse=True)[MAX_FILES:]:
+        write_atomically(self._directory / name, content.getvalue())
+        for old in sorted(self._directory.glob("*.npz"), key=_last_used, reverse=True)[self._limit :]:
             old.unlink(missing_ok=True)
 
 
@@ -56,7 +67,8 @@ def _load(path: Path, catalogue: CommandCatalogue) -> Shortlist | None:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             shortlist = Shortlist(catalogue, dict(arrays))
-        path.touch()
+        if os.access(path, os.W_OK):
+            path.touch()
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -87,3 +99,7 @@ def _code() -> bytes:
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.digest()
+
+
+if __name__ == "__main__":
+    Index.train(load_commands(()), (), Shortlists(Path(sys.argv[1]), limit=1).of)

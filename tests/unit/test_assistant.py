@@ -17,6 +17,7 @@ from kylin_gguf import frames
 from kylin_gguf.actuator.interpret import Choice, Interpretation, Interpreter
 from kylin_gguf.actuator.reader import load
 from kylin_gguf.actuator.shipped import SHIPPED_COMMANDS
+from kylin_gguf.actuator.shortlists import IN_PACKAGE, Shortlists
 from kylin_gguf.assistant import Assistant, Means
 from kylin_gguf.engine.generation import Generation
 from kylin_gguf.errors import ExecutorFailed, ExecutorTimeout, InvalidValue, KylinError, NothingToConfirm
@@ -112,7 +113,7 @@ def kinds(found: list[dict[str, Any]]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def interpreter() -> Interpreter:
-    return Interpreter(load(SHIPPED_COMMANDS))
+    return Interpreter(load(SHIPPED_COMMANDS), Shortlists(IN_PACKAGE).of)
 
 
 @pytest.fixture

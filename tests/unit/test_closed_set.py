@@ -18,6 +18,7 @@ from kylin_gguf.actuator import interpret
 from kylin_gguf.actuator.interpret import Interpreter
 from kylin_gguf.actuator.reader import load
 from kylin_gguf.actuator.shipped import SHIPPED_COMMANDS
+from kylin_gguf.actuator.shortlists import IN_PACKAGE, Shortlists
 from kylin_gguf.actuator.wording import normalise
 from kylin_gguf.records import ScoreRequest, Scores
 
@@ -26,8 +27,10 @@ native.load(config.load())  # the engine's modules import the bindings
 from kylin_gguf.engine.trie import Node, Trie  # noqa: E402
 
 BYTES, END = 256, 256
-INTERPRETER = Interpreter(load(SHIPPED_COMMANDS))
-SPOKEN = [example.text for command in INTERPRETER.catalogue.commands for example in command.examples]
+INTERPRETER = Interpreter(load(SHIPPED_COMMANDS), Shortlists(IN_PACKAGE).of)
+SPOKEN = [
+    example.text for command in INTERPRETER.collection.catalogue.commands for example in command.examples
+]
 
 
 class RandomModel:
@@ -53,11 +56,11 @@ def check(utterance: str, model: RandomModel) -> None:
     if answer.command is None:
         assert answer.kylin is None and not answer.arguments
         return
-    assert INTERPRETER.catalogue.validate(answer.command, answer.arguments) == answer.arguments
-    command = INTERPRETER.catalogue.get(answer.command)
+    assert INTERPRETER.collection.catalogue.validate(answer.command, answer.arguments) == answer.arguments
+    command = INTERPRETER.collection.catalogue.get(answer.command)
     assert answer.kylin == command.kylin(answer.arguments)
     for other in answer.alternatives:
-        INTERPRETER.catalogue.validate(other.command, other.arguments)
+        INTERPRETER.collection.catalogue.validate(other.command, other.arguments)
 
 
 @given(st.text(min_size=1, max_size=60).filter(normalise), st.integers(0, 2**32 - 1), st.floats(0, 1e4))

@@ -9,6 +9,7 @@ import kylin_gguf.actuator
 from kylin_gguf.actuator import reader
 from kylin_gguf.actuator.catalogue import CommandCatalogue
 from kylin_gguf.actuator.interpret import Interpreter
+from kylin_gguf.actuator.shortlists import IN_PACKAGE, Shortlists
 from kylin_gguf.records import ScoreRequest, Scores
 
 
@@ -19,7 +20,7 @@ def shipped() -> CommandCatalogue:
 
 @pytest.fixture(scope="session")
 def interpreter(shipped: CommandCatalogue) -> Interpreter:
-    return Interpreter(shipped)
+    return Interpreter(shipped, Shortlists(IN_PACKAGE).of)
 
 
 async def uniform(request: ScoreRequest) -> Scores:

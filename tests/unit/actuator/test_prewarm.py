@@ -8,6 +8,7 @@ from kylin_gguf.actuator import interpret
 from kylin_gguf.actuator.interpret import Interpreter
 from kylin_gguf.actuator.reader import load
 from kylin_gguf.actuator.shipped import SHIPPED_COMMANDS
+from kylin_gguf.actuator.shortlists import IN_PACKAGE, Shortlists
 from kylin_gguf.records import ScoreRequest, Scores
 
 
@@ -18,7 +19,7 @@ async def test_questions_begin_as_the_prewarmed_one_did() -> None:
         asked.append(request)
         return Scores((0.0,) * len(request.continuations), 0.0, 0.0)
 
-    interpreter = Interpreter(load(SHIPPED_COMMANDS))
+    interpreter = Interpreter(load(SHIPPED_COMMANDS), Shortlists(IN_PACKAGE).of)
     await interpreter.prewarm(score)
     with patch.object(interpret, "SURE_BELIEF", 2.0):  # no belief is that sure, so the model is always asked
         await interpreter.interpret("声音大一点", score)
