@@ -42,21 +42,20 @@ def _rests(word: str) -> set[str]:
 
 def _is_slip(typed: str, word: str) -> bool:
     """Whether ``typed`` is ``word`` with one slip, the two being one letter apart or two exchanged."""
-    if typed[0] != word[0]:
-        return False
-    at = next((i for i, (a, b) in enumerate(zip(typed, word, strict=False)) if a != b), None)
-    if at is None:
+    at = next((i for i, (a, b) in enumerate(zip(typed, word, strict=False)) if a != b), 0)
+    if at == 0:
         return False
     rest, wanted = typed[at:], word[at:]
     if rest[:2] == wanted[1::-1] and rest[2:] == wanted[2:]:
         return True
-    if typed.endswith("ing"):
-        return False
-    if len(typed) > len(word):
-        return len(typed) > _DOUBLED and rest[0] == typed[at - 1]
-    if len(typed) < len(word):
-        return len(typed) >= _MISSING
-    return len(typed) >= _BESIDE and len(rest) > 1 and _are_neighbours(rest[0], wanted[0])
+    if len(rest) > len(wanted):
+        likely = len(typed) > _DOUBLED and rest[0] == typed[at - 1]
+    elif len(rest) < len(wanted):
+        likely = len(typed) >= _MISSING
+    else:
+        likely = len(typed) >= _BESIDE and len(rest) > 1 and rest[1:] == wanted[1:]
+        likely = likely and _are_neighbours(rest[0], wanted[0])
+    return likely and not typed.endswith("ing")
 
 
 def _are_neighbours(key: str, other: str) -> bool:

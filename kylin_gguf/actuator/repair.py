@@ -1,4 +1,4 @@
-"""What speech recognition and typing make of a catalogue's terms, put right: 蓝鸭 → 蓝牙, airplaen → airplane.
+"""What recognisers and typists make of a catalogue's terms, put right: 蓝鸭 → 蓝牙, airplaen → airplane.
 
 A catalogue's terms and examples are all the language that is known here, and far from all of it. So only what
 looks like nothing in the examples is replaced, and only by terms that tell commands apart: what stands in for
