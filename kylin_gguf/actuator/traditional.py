@@ -36,7 +36,7 @@ def simplified(text: str) -> str:
     if not _may_be_traditional(text) or _tables("t2s").convert(text) == text:
         return text
     own = _DESKTOP_WORD.sub(lambda word: _DESKTOP[word[0]], text)
-    plain = _tables("t2s").convert(_tables("tw2sp").convert(own))
+    plain: str = _tables("t2s").convert(_tables("tw2sp").convert(own))
     # To OpenCC 么 is a traditional 幺; where both scripts are mixed it is the simplified 麼.
     return plain.replace("幺", "么")
 
