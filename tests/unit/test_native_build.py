@@ -251,6 +251,16 @@ def test_whatever_changes_the_result_changes_the_key(
     assert ingredients(tree, "cpu")["key"] != before
 
 
+def test_a_flag_that_names_the_checkout_does_not_tell_checkouts_apart(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = set()
+    for tree in (desk.checkout("a"), desk.checkout("b")):
+        monkeypatch.setenv("CXXFLAGS", f"-O2 -ffile-prefix-map={tree.root}=.")
+        keys.add(ingredients(tree, "cpu")["key"])
+    assert len(keys) == 1
+
+
 def test_a_cross_build_is_keyed_by_its_own_compiler(desk: Desk) -> None:
     tree = desk.checkout("a")
     desk.use_compiler("clang 19.1.7", ("clang-19", "clang++-19"))
