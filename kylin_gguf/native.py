@@ -206,6 +206,7 @@ _PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "ggml_backend_load_all_from_path": (None, ctypes.c_char_p),
     "ggml_backend_load": (ctypes.c_void_p, ctypes.c_char_p),
     "ggml_backend_reg_by_name": (ctypes.c_void_p, ctypes.c_char_p),
+    "ggml_backend_reg_dev_count": (ctypes.c_size_t, ctypes.c_void_p),
     "ggml_backend_dev_count": (ctypes.c_size_t,),
     "ggml_backend_dev_get": (ctypes.c_void_p, ctypes.c_size_t),
     "ggml_backend_dev_name": (ctypes.c_char_p, ctypes.c_void_p),
@@ -256,7 +257,7 @@ def _processor(library: Any) -> str:
 def _failures(
     library: Any, directory: Path, crashing: Mapping[str, str], *, has_cpu: bool
 ) -> Iterator[FailedPlugin]:
-    """Yield the plug-ins that do not load, each with llama.cpp's reason.
+    """Yield the plug-ins that do not load, each with llama.cpp's reason, and those without a device.
 
     ``ggml_backend_load_all_from_path`` keeps failures to itself in release builds, so each plug-in is
     loaded once more by name (``ggml_backend_load``), which says why and leaves those loaded as they are.
@@ -271,6 +272,8 @@ def _failures(
         if not registered:
             said = lines[-1] if lines else "llama.cpp gave no reason"
             yield FailedPlugin(plugins.name(path), plugins.reason(directory, said))
+        elif not library.ggml_backend_reg_dev_count(registered):
+            yield FailedPlugin(plugins.name(path), "it loads, but finds no device")
 
 
 @contextmanager
