@@ -58,7 +58,7 @@ def test_every_error_has_an_exit_code_of_its_own() -> None:
 
 
 def test_page_of_exit_codes_is_up_to_date() -> None:
-    page = Path(document.__file__).parents[2] / document.PAGE
+    page = Path(__file__).parents[2] / document.PAGE
     assert page.read_text(encoding="utf-8") == document.page()
 
 
