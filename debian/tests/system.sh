@@ -1,6 +1,29 @@
-# Bare systems for bare-install and foreign-install, which source this file.
-# They set: suite, architecture, mirror, cache (a directory), packages (the directory with the .debs),
-# root (where the system will lie).
+# Bare systems for bare-install, foreign-install and booted-unit, which source this file. They set suite, architecture,
+# packages (the directory with the .debs) and root (where the system will lie).
+
+mirror=http://deb.debian.org/debian
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/kylin-gguf/roots
+suites=()
+arguments=()
+
+# Read the options that all three have, and check that COUNT arguments follow them: read_command_line COUNT "$@"
+read_command_line() {
+    local count=$1 name
+    name=$(basename "$0")
+    shift
+    while [[ ${1:-} == --* ]]; do
+        case $1 in
+        --suite) suites+=("$2") ;;
+        --mirror) mirror=$2 ;;
+        --cache) cache=$2 ;;
+        *) echo "$name: unknown option $1" >&2 && exit 2 ;;
+        esac
+        shift 2
+    done
+    arguments=("$@")
+    (($# == count)) || { sed -n '4p' "$0" >&2; exit 2; }
+    ((EUID == 0)) || { echo "$name: making a system needs root" >&2; exit 1; }
+}
 
 OURS=(kylin-gguf-engine kylin-gguf-convert kylin-gguf-model-smollm2)
 # What a file of ours has in its path, wherever it lies.
