@@ -11,6 +11,8 @@ PYTEST_ARGS ?=
 CASES ?= engine/*
 MODELS ?=
 ROUNDS ?=
+ARCHITECTURES ?= arm64 riscv64
+SUITES ?= bookworm trixie
 
 # What the targets below call, and nothing more. libglib2.0-bin has gdbus, the tests' foreign client, and gsettings.
 DEBIAN_PACKAGES := ca-certificates ccache cmake dbus-daemon g++ gettext libglib2.0-bin ninja-build patch python3 python3-dbusmock python3-venv
@@ -40,8 +42,14 @@ test: venv native locale trained model ## Run the unit, bus and end-to-end tests
 
 .PHONY: deb
 deb: DEBIAN_PACKAGES += dpkg-dev git
-deb: venv ## Build the Debian packages in build/deb/
-	@debian/build-packages build/deb
+deb: venv ## Build the Debian packages in build/deb/ (ARCHITECTURES='arm64 riscv64' besides the own)
+	@debian/build-packages build/deb $(ARCHITECTURES)
+
+.PHONY: check-deb
+check-deb: DEBIAN_PACKAGES += debootstrap dpkg-dev lintian
+check-deb: bootstrap ## Check the packages in build/deb/ with lintian, and on bare systems (SUITES=...)
+	lintian --fail-on error,warning --suppress-tags bad-distribution-in-changes-file build/deb/*.changes
+	$(if $(filter-out 0,$(shell id -u)),sudo) debian/tests/bare-install $(SUITES:%=--suite %) build/deb
 
 .PHONY: lint
 lint: venv ## Check style, types, the import table and generated pages

@@ -13,15 +13,14 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
-import tempfile
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kylin_gguf import plugin_trial
+from kylin_gguf import plugins
 from kylin_gguf.errors import LibrariesMissing, LibraryLoadFailed
 from kylin_gguf.records import Device, DeviceKind, FailedPlugin, Settings
 
@@ -31,9 +30,6 @@ LogSink = Callable[[int, str], None]
 """Gets a ggml_log_level (1 debug, 2 information, 3 warning, 4 error) and one line without its newline."""
 
 _CORE_LIBRARY = "libllama.so"
-_BACK_END_LIBRARY = "libggml.so"
-_PLUGIN_PREFIX = "libggml-"
-_NOT_PLUGINS = ("libggml-base.so",)
 # enum ggml_backend_dev_type; its fifth, "meta", exists only for those who make one.
 _KINDS: dict[int, DeviceKind] = {0: "cpu", 1: "gpu", 2: "igpu", 3: "accel"}
 _CONTINUED = 5  # ggml_log_level: this text continues the message before it
@@ -61,10 +57,12 @@ class NativeLibraries:
 
 @dataclass(frozen=True)
 class LoadedLibraries:
-    """What this process has loaded. ``version`` names llama.cpp's release and commit."""
+    """What this process has loaded. ``version`` names llama.cpp's release and commit, ``processor`` the
+    plug-in that was chosen for the CPU, such as ``cpu-haswell``."""
 
     directory: Path
     version: str
+    processor: str
     devices: tuple[Device, ...]
     failed: tuple[FailedPlugin, ...]
 
@@ -163,8 +161,8 @@ _process = _Process()
 
 def _load(directory: Path) -> LoadedLibraries:
     library = _import_bindings(directory)
-    crashing = {path.name: reason for path in _accelerators(directory) if (reason := _crash(path))}
-    with _without(directory, crashing) as healthy:
+    crashing = plugins.crashing(directory)
+    with plugins.without(directory, crashing) as healthy:
         library.ggml_backend_load_all_from_path(os.fsencode(healthy))
     has_cpu = any(device.kind == "cpu" for device in devices())
     failed = tuple(_failures(library, directory, crashing, has_cpu=has_cpu))
@@ -173,7 +171,7 @@ def _load(directory: Path) -> LoadedLibraries:
         reasons = "; ".join(f"{plugin.name}: {plugin.reason}" for plugin in failed)
         raise LibraryLoadFailed(str(directory), reasons or "it has no CPU plug-in")
     version = f"{library.llama_version().decode()} ({library.ggml_commit().decode()})"
-    return LoadedLibraries(directory, version, found, failed)
+    return LoadedLibraries(directory, version, _processor(library), found, failed)
 
 
 def _import_bindings(directory: Path) -> Any:
@@ -207,6 +205,8 @@ _SIZE = ctypes.POINTER(ctypes.c_size_t)
 _PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "ggml_backend_load_all_from_path": (None, ctypes.c_char_p),
     "ggml_backend_load": (ctypes.c_void_p, ctypes.c_char_p),
+    "ggml_backend_reg_by_name": (ctypes.c_void_p, ctypes.c_char_p),
+    "ggml_backend_reg_dev_count": (ctypes.c_size_t, ctypes.c_void_p),
     "ggml_backend_dev_count": (ctypes.c_size_t,),
     "ggml_backend_dev_get": (ctypes.c_void_p, ctypes.c_size_t),
     "ggml_backend_dev_name": (ctypes.c_char_p, ctypes.c_void_p),
@@ -215,6 +215,7 @@ _PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "ggml_backend_dev_memory": (None, ctypes.c_void_p, _SIZE, _SIZE),
     "ggml_commit": (ctypes.c_char_p,),
     "llama_version": (ctypes.c_char_p,),
+    "dladdr": (ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p),
 }
 
 
@@ -233,56 +234,46 @@ def _device(library: Any, handle: int) -> Device | None:
     )
 
 
-def _plugins(directory: Path) -> list[Path]:
-    """Return the libraries in ``directory`` that are plug-ins."""
-    found = directory.glob(f"{_PLUGIN_PREFIX}*.so")
-    return sorted(path for path in found if path.name not in _NOT_PLUGINS)
+class _Origin(ctypes.Structure):
+    """Dl_info of <dlfcn.h>: where an address of this process comes from."""
+
+    _fields_ = (
+        ("file", ctypes.c_char_p),
+        ("base", ctypes.c_void_p),
+        ("symbol", ctypes.c_char_p),
+        ("address", ctypes.c_void_p),
+    )
 
 
-def _accelerators(directory: Path) -> list[Path]:
-    """Return the plug-ins that are not for processors: those that bring drivers with them."""
-    return [path for path in _plugins(directory) if _name(path).partition("-")[0] != "cpu"]
-
-
-def _name(plugin: Path) -> str:
-    return plugin.stem.removeprefix(_PLUGIN_PREFIX)
-
-
-def _crash(plugin: Path) -> str:
-    return plugin_trial.crash(plugin.with_name(_BACK_END_LIBRARY), plugin)
-
-
-@contextmanager
-def _without(directory: Path, names: Collection[str]) -> Iterator[Path]:
-    """Give a directory with the plug-ins of ``directory`` except ``names``."""
-    if not names:
-        yield directory
-        return
-    with tempfile.TemporaryDirectory(prefix="kylin-gguf-") as scratch:
-        for path in _plugins(directory):
-            if path.name not in names:
-                Path(scratch, path.name).symlink_to(path)
-        yield Path(scratch)
+def _processor(library: Any) -> str:
+    """Return the CPU's plug-in: the file that its registration, a static object, lies in (dladdr)."""
+    registration = library.ggml_backend_reg_by_name(b"CPU")
+    origin = _Origin()
+    if not library.dladdr(ctypes.c_void_p(registration), ctypes.byref(origin)):
+        raise LibraryLoadFailed(_CORE_LIBRARY, "the CPU's back end lies in none of the loaded libraries")
+    return plugins.name(Path(os.fsdecode(origin.file)))
 
 
 def _failures(
     library: Any, directory: Path, crashing: Mapping[str, str], *, has_cpu: bool
 ) -> Iterator[FailedPlugin]:
-    """Yield the plug-ins that do not load, each with llama.cpp's reason.
+    """Yield the plug-ins that do not load, each with llama.cpp's reason, and those without a device.
 
     ``ggml_backend_load_all_from_path`` keeps failures to itself in release builds, so each plug-in is
     loaded once more by name (``ggml_backend_load``), which says why and leaves those loaded as they are.
     """
     # Of the CPU plug-ins, the best for this processor was chosen: the others are meant to stay away.
-    for path in _accelerators(directory) if has_cpu else _plugins(directory):
+    for path in plugins.accelerators(directory) if has_cpu else plugins.among(directory):
         if path.name in crashing:
-            yield FailedPlugin(_name(path), crashing[path.name])
+            yield FailedPlugin(plugins.name(path), crashing[path.name])
             continue
         with _overheard() as lines:
             registered = library.ggml_backend_load(os.fsencode(path))
         if not registered:
             said = lines[-1] if lines else "llama.cpp gave no reason"
-            yield FailedPlugin(_name(path), said.removeprefix("load_backend: ").replace(f"{directory}/", ""))
+            yield FailedPlugin(plugins.name(path), plugins.reason(directory, said))
+        elif not library.ggml_backend_reg_dev_count(registered):
+            yield FailedPlugin(plugins.name(path), "it loads, but finds no device")
 
 
 @contextmanager

@@ -81,7 +81,7 @@ def _check_settings(settings: Settings) -> Iterator[Finding]:
 def _check_libraries(settings: Settings) -> Iterator[Finding]:
     libraries = native.find(settings)
     loaded = machine.libraries(settings)
-    yield Finding("ok", "libraries", f"llama.cpp {loaded.version}, {loaded.directory}")
+    yield Finding("ok", "libraries", f"llama.cpp {loaded.version}, {loaded.processor}, {loaded.directory}")
     for device in loaded.devices:
         memory = output.size(device.memory_total)
         yield Finding("ok", "device", f"{device.name} ({device.kind}, {device.description}, {memory})")

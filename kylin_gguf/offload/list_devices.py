@@ -11,8 +11,8 @@ from kylin_gguf.errors import KylinError
 
 
 def main() -> None:
-    """Print ``{"directory", "version", "devices": [...], "failed": [...]}`` or ``{"error": ...}``
-    (KylinError.to_wire).
+    """Print ``{"directory", "version", "processor", "devices": [...], "failed": [...]}`` or
+    ``{"error": ...}`` (KylinError.to_wire).
 
     The lists hold records.Device and records.FailedPlugin as objects.
     """
@@ -23,7 +23,7 @@ def main() -> None:
     else:
         devices = [asdict(device) for device in loaded.devices]
         failed = [asdict(plugin) for plugin in loaded.failed]
-        found = {"directory": str(loaded.directory), "version": loaded.version}
+        found = {"directory": str(loaded.directory), "version": loaded.version, "processor": loaded.processor}
         json.dump({**found, "devices": devices, "failed": failed}, sys.stdout)
 
 

@@ -55,7 +55,7 @@ def libraries(settings: Settings) -> LoadedLibraries:
         raise from_wire(answer["error"])
     devices = tuple(Device(**item) for item in answer["devices"])
     failed = tuple(FailedPlugin(**item) for item in answer["failed"])
-    return LoadedLibraries(Path(answer["directory"]), answer["version"], devices, failed)
+    return LoadedLibraries(Path(answer["directory"]), answer["version"], answer["processor"], devices, failed)
 
 
 def probe(settings: Settings) -> Machine:

@@ -21,7 +21,8 @@ class Device:
 
 @dataclass(frozen=True)
 class FailedPlugin:
-    """A back end whose library is there but does not load, e.g. ``vulkan``; ``reason`` is llama.cpp's."""
+    """A back end whose library is there but gives no device, e.g. ``vulkan``. Where it does not load at all,
+    ``reason`` is llama.cpp's."""
 
     name: str
     reason: str

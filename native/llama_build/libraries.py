@@ -27,8 +27,10 @@ def build_environment(tree: Tree) -> dict[str, str]:
     if shutil.which("ccache"):
         for language in ("C", "CXX", "CUDA"):
             environment.setdefault(f"CMAKE_{language}_COMPILER_LAUNCHER", "ccache")
-        # Paths below the checkout become relative, so that another checkout finds the same objects.
-        environment.setdefault("CCACHE_BASEDIR", str(tree.root))
+        # Paths below the checkout become relative, so that another checkout finds the same objects. Not where
+        # flags rename them: a package would be another one with ccache than without.
+        if "-ffile-prefix-map=" not in environment.get("CXXFLAGS", ""):
+            environment.setdefault("CCACHE_BASEDIR", str(tree.root))
     environment.setdefault("CMAKE_BUILD_PARALLEL_LEVEL", str(len(os.sched_getaffinity(0))))
     return environment
 

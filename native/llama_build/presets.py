@@ -76,7 +76,8 @@ def ingredients(tree: Tree, preset: str) -> dict[str, Any]:
             link["targets"] for link in chain(presets["buildPresets"], preset) if "targets" in link
         ),
         "compilers": [compiler(links, "C", "CC", "cc"), compiler(links, "CXX", "CXX", "c++")],
-        "flags": {name: os.environ.get(name, "") for name in _FLAG_VARIABLES},
+        # Where the checkout lies decides nothing: it stands in options that map it to another name.
+        "flags": {name: os.environ.get(name, "").replace(str(tree.root), ".") for name in _FLAG_VARIABLES},
         # The cache may be shared between containers of different age: a library runs only on the C
         # library it was linked against, or a newer one.
         "system": [platform.system(), platform.machine(), *platform.libc_ver()],

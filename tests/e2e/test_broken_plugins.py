@@ -32,6 +32,15 @@ void *ggml_backend_init(void) { return &old; }
 _ABSENT_SYMBOL = (
     "int ggml_of_another_release(void); int ggml_backend_init(void) { return ggml_of_another_release(); }"
 )
+# struct ggml_backend_reg of the interface's second version: version, get_name, get_device_count, get_device,
+# get_proc_address, context.
+_NO_DEVICE = """
+static const char *name(void *reg) { return "Vulkan"; }
+static unsigned long count(void *reg) { return 0; }
+static void *nothing(void *reg) { return 0; }
+static struct { int version; void *interface[4], *context; } reg = {2, {name, count, nothing, nothing}, 0};
+void *ggml_backend_init(void) { return &reg; }
+"""
 _CRASHING_DRIVER = "#include <stdlib.h>\n__attribute__((constructor)) static void start(void) { abort(); }"
 
 
@@ -64,6 +73,10 @@ def of_another_release(plugin: Path) -> None:
     compile_library(plugin, _ABSENT_SYMBOL)
 
 
+def without_a_device(plugin: Path) -> None:
+    compile_library(plugin, _NO_DEVICE)
+
+
 def with_a_crashing_driver(plugin: Path) -> None:
     compile_library(plugin, _CRASHING_DRIVER)
 
@@ -74,6 +87,7 @@ CASES = [
     (overwritten, "invalid ELF header"),
     (of_another_interface, "incompatible API version (backend: 1, current: "),
     (of_another_release, "undefined symbol: ggml_of_another_release"),
+    (without_a_device, "it loads, but finds no device"),
     (with_a_crashing_driver, "loading it crashes (SIGABRT)"),
 ]
 

@@ -5,6 +5,7 @@ Each case loads in a child process: dynamic libraries cannot be unloaded again.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -69,6 +70,14 @@ def load(directory: Path, cwd: Path) -> str:
 def altered(libraries: native.NativeLibraries, tmp_path: Path) -> Path:
     """A copy of the libraries, to break."""
     return shutil.copytree(libraries.directory, tmp_path / "native", symlinks=True)
+
+
+def test_the_processors_plugin_is_named(altered: Path, tmp_path: Path) -> None:
+    chosen = json.loads(load(altered, tmp_path))["processor"]
+    plugin = altered / f"libggml-{chosen}.so"
+    plugin.unlink()
+    second = json.loads(load(altered, tmp_path))["processor"]
+    assert second != chosen and plugin.with_name(f"libggml-{second}.so").is_file()
 
 
 @pytest.mark.parametrize("name", ["imatrix", "quantize", "perplexity", "bench", "server", "tokenize"])

@@ -19,7 +19,8 @@ from kylin_gguf.bus.session import SessionObject
 from kylin_gguf.errors import ServiceUnavailable
 from kylin_gguf.records import SamplingOptions
 
-DBUS = contract.directory()
+ROOT = Path(__file__).parents[2]
+DBUS = ROOT / "dbus"
 
 
 def prose_of(interface: str, member: str) -> document.Prose:
@@ -74,7 +75,7 @@ def test_broken_installation_is_named(tmp_path: Path) -> None:
 
 
 def test_page_is_up_to_date() -> None:
-    page = Path(contract.directory()).parent / document.PAGE
+    page = ROOT / document.PAGE
     assert page.read_text(encoding="utf-8") == document.page()
 
 

@@ -21,10 +21,11 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """A function that runs the program in this process; HOME is empty and there is no bus."""
+    """A function that runs the program in this process: HOME is empty, no packaged models, no bus."""
     for variable in ("DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR", "XDG_DATA_HOME", "XDG_STATE_HOME"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KYLIN_GGUF_SYSTEM_MODEL_DIRS", str(tmp_path / "system"))
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> tuple[int, str, str]:
@@ -58,7 +59,7 @@ def test_every_error_has_an_exit_code_of_its_own() -> None:
 
 
 def test_page_of_exit_codes_is_up_to_date() -> None:
-    page = Path(document.__file__).parents[2] / document.PAGE
+    page = Path(__file__).parents[2] / document.PAGE
     assert page.read_text(encoding="utf-8") == document.page()
 
 

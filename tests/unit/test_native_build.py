@@ -15,7 +15,7 @@ import pytest
 import build
 from llama_build import patches, presets, source
 from llama_build.checkout import Pin, Tree
-from llama_build.libraries import libraries
+from llama_build.libraries import build_environment, libraries
 from llama_build.presets import ingredients
 from llama_build.steps import STAMP, BuildFailed, digest, read_stamp, write_stamp
 
@@ -251,6 +251,16 @@ def test_whatever_changes_the_result_changes_the_key(
     assert ingredients(tree, "cpu")["key"] != before
 
 
+def test_a_flag_that_names_the_checkout_does_not_tell_checkouts_apart(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = set()
+    for tree in (desk.checkout("a"), desk.checkout("b")):
+        monkeypatch.setenv("CXXFLAGS", f"-O2 -ffile-prefix-map={tree.root}=.")
+        keys.add(ingredients(tree, "cpu")["key"])
+    assert len(keys) == 1
+
+
 def test_a_cross_build_is_keyed_by_its_own_compiler(desk: Desk) -> None:
     tree = desk.checkout("a")
     desk.use_compiler("clang 19.1.7", ("clang-19", "clang++-19"))
@@ -318,6 +328,15 @@ def test_another_checkout_takes_the_finished_build(desk: Desk) -> None:
     libraries(second, "cpu")
     assert desk.builds() == 1
     assert installed(first) == installed(second)
+
+
+def test_ccache_leaves_paths_alone_that_flags_rename(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = desk.checkout("a")
+    desk.use_compiler("ccache 4.7", ("ccache", "ccache"))
+    monkeypatch.delenv("CCACHE_BASEDIR", raising=False)
+    assert build_environment(tree)["CCACHE_BASEDIR"] == str(tree.root)
+    monkeypatch.setenv("CXXFLAGS", f"-O2 -ffile-prefix-map={tree.root}=.")
+    assert "CCACHE_BASEDIR" not in build_environment(tree)
 
 
 def test_another_compiler_builds_anew(desk: Desk) -> None:
