@@ -4,8 +4,8 @@
 
 Prints leave-one-out accuracy over the shipped catalogue's own examples and, where the files are given, the
 figures on labelled rows ({"utterance", "name", "value", "argument"}, name null for no command) and the false
-alarms on lines that ask for no command. These are the figures that the constants of kylin_gguf/actuator
-were fitted on; a model's contribution is what a run of the service adds to them.
+alarms on lines that ask for no command. A model's contribution is what a run of the service adds to these.
+bench/data/commands-check.jsonl is such a file of rows that nothing may be fitted on.
 """
 
 from __future__ import annotations
