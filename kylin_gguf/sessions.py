@@ -14,7 +14,7 @@ from kylin_gguf.records import InstalledModel, Message, Overflow, ProgressCallba
 
 MAX_PROMPT_CHARS = 1_000_000
 MODES = ("chat", "assistant")
-_GENERATE_OPTIONS = ("prompt", "mode", *SamplingOptions.names())
+GENERATE_OPTIONS = ("prompt", "mode", *SamplingOptions.names())
 
 Acquire = Callable[[InstalledModel, ProgressCallback], Awaitable[EngineProcess]]
 
@@ -62,8 +62,8 @@ class Session:
             Busy: the last answer has not ended.
         """
         for name in options:  # before the prompt is missed: it may be there under a misspelt name
-            if name not in _GENERATE_OPTIONS:
-                raise UnknownOption(name, _GENERATE_OPTIONS)
+            if name not in GENERATE_OPTIONS:
+                raise UnknownOption(name, GENERATE_OPTIONS)
         rest = dict(options)
         prompt = rest.pop("prompt", None)
         if not isinstance(prompt, str) or not 0 < len(prompt) <= MAX_PROMPT_CHARS:
