@@ -112,7 +112,7 @@ def devices() -> tuple[Device, ...]:
 
     For the CPU, llama.cpp reports all memory as free (``ggml_backend_dev_memory``).
     """
-    library = _library()
+    library = functions()
     handles = (library.ggml_backend_dev_get(index) for index in range(library.ggml_backend_dev_count()))
     return tuple(device for handle in handles if (device := _device(library, handle)) is not None)
 
@@ -187,10 +187,10 @@ def _import_bindings(directory: Path) -> Any:
     # The bindings install a callback of their own, which prints to stderr.
     _process.log_callback = llama_cpp.llama_log_callback(_process.log)
     llama_cpp.llama_log_set(_process.log_callback, None)
-    return _library()
+    return functions()
 
 
-def _library() -> Any:
+def functions() -> Any:
     """Return the bindings' CDLL: the ggml functions they lack are found through its dependencies."""
     import llama_cpp  # noqa: PLC0415 - only after the library's path is set
 
@@ -213,7 +213,10 @@ _PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "ggml_backend_dev_description": (ctypes.c_char_p, ctypes.c_void_p),
     "ggml_backend_dev_type": (ctypes.c_int, ctypes.c_void_p),
     "ggml_backend_dev_memory": (None, ctypes.c_void_p, _SIZE, _SIZE),
+    "ggml_backend_tensor_get": (None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t),
     "ggml_commit": (ctypes.c_char_p,),
+    "ggml_get_name": (ctypes.c_char_p, ctypes.c_void_p),
+    "ggml_nelements": (ctypes.c_int64, ctypes.c_void_p),
     "llama_version": (ctypes.c_char_p,),
     "dladdr": (ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p),
 }

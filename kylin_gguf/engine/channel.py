@@ -1,7 +1,7 @@
 """The control channel between the service and a worker: JSON lines over a Unix stream socket, with fds.
 
-Service to worker: ``load``, ``generate`` (carries the client's socket), ``score``, ``embed``, ``cancel``,
-``ping``.
+Service to worker: ``load``, ``generate`` (carries the client's socket), ``score``, ``embed``,
+``states``, ``cancel``, ``ping``.
 Worker to service: ``progress``, ``ready``, ``speculation``, ``finished``, ``scored``, ``embedded``,
 ``failed``, ``pong``.
 

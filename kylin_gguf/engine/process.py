@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kylin_gguf.engine.async_channel import AsyncChannel
 from kylin_gguf.engine.channel import Payload
@@ -30,6 +31,7 @@ from kylin_gguf.records import (
     Scores,
     Settings,
     Speculation,
+    StatesRequest,
 )
 
 log = logging.getLogger(__name__)
@@ -184,10 +186,22 @@ class EngineProcess:
             UnsupportedModel: the model makes no vectors.
             TextTooLong, InvalidValue, Busy, DecodeFailed, WorkerDied: as the worker reports them.
         """
-        answer = await self._ask({"op": "embed", "texts": list(texts)})
-        numbers = np.frombuffer(base64.b64decode(answer["vectors"]), np.float32)
-        rows: list[list[float]] = numbers.reshape(answer["shape"]).tolist()
+        rows: list[list[float]] = _vectors(await self._ask({"op": "embed", "texts": list(texts)})).tolist()
         return rows
+
+    async def hidden_states(self, request: StatesRequest) -> NDArray[np.float32]:
+        """Return what the model makes of each text, shape (texts, width of the model); see
+        ``engine.embedding.hidden_states``. Cancelling the task stops the work between two batches.
+
+        Raises:
+            UnsupportedModel: the model generates nothing, or gives no hidden states out.
+            TextTooLong, InvalidValue, Busy, DecodeFailed, TemplateFailed, WorkerDied: as the worker reports
+                them.
+        """
+        messages = [message.to_json() for message in request.messages]
+        asked = {"messages": messages, "texts": list(request.texts)}
+        asked |= {"depth": request.depth, "background": request.background}
+        return _vectors(await self._ask({"op": "states", **asked}))
 
     async def _ask(self, payload: Payload) -> Payload:
         """Send a request that is answered in one message, and return that."""
@@ -285,3 +299,7 @@ class EngineProcess:
             self._pending.end(None)
         elif event["event"] != "pong":
             self._pending.settle(event)
+
+
+def _vectors(answer: Payload) -> NDArray[np.float32]:
+    return np.frombuffer(base64.b64decode(answer["vectors"]), np.float32).reshape(answer["shape"])

@@ -16,7 +16,7 @@ from kylin_gguf.records.models import (
     SpeculationWay,
 )
 from kylin_gguf.records.progress import Progress, ProgressCallback, no_progress
-from kylin_gguf.records.requests import ScoreRequest, Scores, Usage
+from kylin_gguf.records.requests import ScoreRequest, Scores, StatesRequest, Usage
 from kylin_gguf.records.sampling import SamplingOptions
 from kylin_gguf.records.settings import Settings
 
@@ -46,6 +46,7 @@ __all__ = [
     "Settings",
     "Speculation",
     "SpeculationWay",
+    "StatesRequest",
     "Usage",
     "no_progress",
 ]

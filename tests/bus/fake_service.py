@@ -135,9 +135,9 @@ class FakeService:
     async def plan(self, model: str, options: Mapping[str, Any]) -> dict[str, Any]:
         return {"model": model, **options, "reasons": ["因为"]}
 
-    def load(self, model: str) -> Job[None]:
+    def load(self, model: str, options: Mapping[str, Any] | None = None) -> Job[None]:
         async def work(progress: ProgressCallback) -> None:
-            if model not in ("echo", "slow"):
+            if model not in ("", "echo", "slow"):
                 raise UnknownModel(model, ("echo",))
             progress(Progress("reading", 1, 4))
             if model == "slow":
