@@ -142,7 +142,7 @@ def table(found: dict[str, Any]) -> str:
         parted = found[name]["divergence"]
         lines.append(
             f"| {name} | {median(name, 'prompt'):.0f} | {median(name, 'decode'):.0f} "
-            f"| {parted['mean']:.6f} | {parted['largest']:.4f} | {parted['same']:.1f} % |"
+            f"| {abs(parted['mean']):.6f} | {parted['largest']:.4f} | {parted['same']:.1f} % |"
         )
     lines += [f"| {name} | not on this processor | | | | |" for name in found if not found[name]]
     return "\n".join(lines)

@@ -17,7 +17,7 @@ from kylin_gguf import catalogue, native
 from kylin_gguf.bus.client import Client
 from kylin_gguf.offload import machine
 from kylin_gguf.pool import EnginePool
-from kylin_gguf.records import InstalledModel, Settings
+from kylin_gguf.records import FailedPlugin, InstalledModel, Settings
 from kylin_gguf.service import Service
 from kylin_gguf.sessions import Session
 from kylin_gguf.store import Store
@@ -73,7 +73,7 @@ async def test_the_device_is_listed(accelerated: Settings, software_gpu: None) -
 def test_a_software_driver_is_not_used_by_itself(accelerated: Settings) -> None:
     found = machine.probe(accelerated)
     assert [device.kind for device in found.devices] == ["cpu"]
-    assert found.failed == ()
+    assert found.failed == (FailedPlugin("vulkan", "it loads, but finds no device"),)
 
 
 @pytest.mark.parametrize("layers", [8, 31])
