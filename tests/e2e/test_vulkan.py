@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +14,15 @@ from typing import Any
 import pytest
 
 from kylin_gguf import catalogue, native
+from kylin_gguf.bus.client import Client
 from kylin_gguf.offload import machine
 from kylin_gguf.pool import EnginePool
-from kylin_gguf.records import InstalledModel, Settings
+from kylin_gguf.records import FailedPlugin, InstalledModel, Settings
 from kylin_gguf.service import Service
 from kylin_gguf.sessions import Session
 from kylin_gguf.store import Store
 
-from .conftest import read_frames
+from .conftest import read_frames, serving
 
 _PLUGIN = Path(__file__).parents[2] / "build" / "native" / "vulkan" / "libggml-vulkan.so"
 _DRIVER = Path("/usr/share/vulkan/icd.d")
@@ -71,7 +73,7 @@ async def test_the_device_is_listed(accelerated: Settings, software_gpu: None) -
 def test_a_software_driver_is_not_used_by_itself(accelerated: Settings) -> None:
     found = machine.probe(accelerated)
     assert [device.kind for device in found.devices] == ["cpu"]
-    assert found.failed == ()
+    assert found.failed == (FailedPlugin("vulkan", "it loads, but finds no device"),)
 
 
 @pytest.mark.parametrize("layers", [8, 31])
@@ -82,3 +84,31 @@ async def test_it_answers_as_the_processor_does_but_for_rounding(
     # Later tokens follow other ones as soon as two candidates are about equally likely: docs/native.md.
     assert theirs[0]["text"] == ours[0]["text"]
     assert theirs[0]["logprob"] == pytest.approx(ours[0]["logprob"], abs=0.3)
+
+
+@pytest.fixture
+def bus(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", bus_address)
+
+
+@pytest.mark.usefixtures("bus", "software_gpu")
+@pytest.mark.parametrize("layers", [8, 31])
+async def test_it_answers_through_the_service(
+    accelerated: Settings, model: InstalledModel, tmp_path: Path, layers: int
+) -> None:
+    environment = {
+        **os.environ,
+        "KYLIN_GGUF_NATIVE_DIRS": str(accelerated.native_dirs[0]),
+        "KYLIN_GGUF_RUNTIME_DIR": str(tmp_path),
+        "KYLIN_GGUF_CONTEXT_LENGTH": "512",
+        "KYLIN_GGUF_GPU_LAYERS": str(layers),
+    }
+    with serving(environment, tmp_path):
+        async with await Client.connect(accelerated, start=False) as client:
+            properties = await client.properties()
+            assert "Vulkan0" in {device["name"] for device in properties["Devices"]}
+            session = await client.create_session(str(model.path))
+            answer = await session.complete("The capital of France is", temperature=0.0, max_tokens=4)
+            (loaded,) = (await client.properties())["LoadedModels"]
+    assert loaded["placement"]["gpu_layers"] == layers
+    assert "Paris" in answer
