@@ -19,7 +19,9 @@ from kylin_gguf.records import Progress, ProgressCallback
 _FILES = (
     "*.json",
     "model*.safetensors",
+    "pytorch_model*.bin",
     "tokenizer.model",
+    "sentencepiece.bpe.model",
     "*.jinja",
     "additional_chat_templates/*",
     "README.md",

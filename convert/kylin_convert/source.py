@@ -11,8 +11,10 @@ from typing import Literal
 from kylin_convert import hub
 from kylin_convert.arch import family_of
 from kylin_convert.arch.base import Family
+from kylin_convert.arch.pooling import pooling_file
 from kylin_convert.checkpoint import INDEX, Checkpoint
-from kylin_convert.writer import output_bytes
+from kylin_convert.upstream import UpstreamCheckpoint
+from kylin_convert.writer import output_bytes, write_gguf
 from kylin_gguf import catalogue, gguf_info
 from kylin_gguf.errors import FileMissing, NotACheckpoint
 from kylin_gguf.gguf_info import GgufInfo
@@ -28,6 +30,8 @@ _SIDE_FILES = (
     "tokenizer.model",
     "tokenizer_config.json",
     "added_tokens.json",
+    "sentencepiece.bpe.model",
+    "modules.json",
     "chat_template.jinja",
     "chat_template.json",
     "README.md",
@@ -37,7 +41,7 @@ _HASH_BLOCK = 1 << 22
 
 @dataclass(frozen=True)
 class Source:
-    """An opened source: ``family`` for a checkpoint, ``model`` for a GGUF.
+    """An opened source: ``family`` of a checkpoint, ``upstream`` where there is none, ``model`` for a GGUF.
 
     ``revision`` is the hub's commit, empty for local files. ``files`` are all that the result depends on.
     """
@@ -47,12 +51,13 @@ class Source:
     revision: str
     files: tuple[Path, ...]
     family: Family | None = None
+    upstream: UpstreamCheckpoint | None = None
     model: GgufInfo | None = None
 
     @property
     def kind(self) -> Literal["checkpoint", "gguf"]:
         """Which of the two it is."""
-        return "checkpoint" if self.family else "gguf"
+        return "gguf" if self.model else "checkpoint"
 
     @property
     def size(self) -> int:
@@ -61,7 +66,23 @@ class Source:
 
     def unquantised_bytes(self, form: str) -> int:
         """Return the size of the intermediate GGUF in ``form``; 0 where the source is one already."""
+        if self.upstream:
+            return self.upstream.output_bytes(form)
         return output_bytes(self.family.tensors(), form) if self.family else 0
+
+    def write_unquantised(
+        self, path: Path, form: str, settings: Settings, progress: ProgressCallback
+    ) -> None:
+        """Write the intermediate GGUF of a checkpoint; it appears whole or not at all.
+
+        Raises:
+            BadCheckpoint: as ``writer.write_gguf``.
+            LibrariesMissing, ToolFailed: as ``UpstreamCheckpoint.write``.
+        """
+        if self.upstream:
+            self.upstream.write(path, form, settings, progress)
+        elif self.family:
+            write_gguf(self.family, path, form, progress)
 
     def hashes(self, progress: ProgressCallback) -> dict[str, str]:
         """Return the SHA-256 of each file by name."""
@@ -73,9 +94,8 @@ class Source:
                 digest.update(block)
                 done += len(block)
                 progress(Progress("hash", done, total))
-            result[path.relative_to(self.path if self.family else self.path.parent).as_posix()] = (
-                digest.hexdigest()
-            )
+            folder = self.path.parent if self.model else self.path
+            result[path.relative_to(folder).as_posix()] = digest.hexdigest()
         return result
 
 
@@ -97,10 +117,13 @@ def open_path(path: Path, name: str = "", revision: str = "") -> Source:
     if path.is_dir():
         checkpoint = Checkpoint.open(path)
         family = family_of(checkpoint)
-        family.tensors()  # refuses what is missing or misshapen before any work is done
+        if family is not None:
+            family.tensors()  # refuses what is missing or misshapen before any work is done
+        upstream = None if family else UpstreamCheckpoint.open(checkpoint)
         names = [*checkpoint.weight_files, *(n for n in _SIDE_FILES if (path / n).is_file())]
         files = [path / n for n in names] + sorted(path.glob("additional_chat_templates/*.jinja"))
-        return Source(name or str(path), path, revision, tuple(files), family=family)
+        files += [file for file in (pooling_file(path),) if file]
+        return Source(name or str(path), path, revision, tuple(files), family, upstream)
     if not path.is_file():
         raise FileMissing(str(path), "no such file or folder")
     with path.open("rb") as file:

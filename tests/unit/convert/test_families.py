@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from kylin_convert.arch import family_of
-from kylin_convert.arch.base import Family
+from kylin_convert.arch.base import Family, OutputTensor
+from kylin_convert.arch.decoder import Decoder
 from kylin_convert.checkpoint import Checkpoint
 from kylin_convert.safetensors import widen
 from kylin_convert.writer import write_gguf
@@ -21,13 +22,20 @@ from kylin_gguf.records import Progress, no_progress
 from tests import tiny_checkpoint as tiny
 
 
-def _family(folder: Path, config: dict[str, Any] = tiny.LLAMA, **how: Any) -> Family:
+def _family(folder: Path, config: dict[str, Any] = tiny.LLAMA, **how: Any) -> Decoder:
     tiny.write(folder, config, **how)
-    return family_of(Checkpoint.open(folder))
+    family = family_of(Checkpoint.open(folder))
+    assert isinstance(family, Decoder)
+    return family
 
 
 def _values(family: Family) -> dict[str, Any]:
-    return {tensor.name: widen(tensor.load()) for tensor in family.tensors()}
+    return {tensor.name: _whole(tensor) for tensor in family.tensors()}
+
+
+def _whole(tensor: OutputTensor) -> Any:
+    pieces = [widen(piece()) for piece in tensor.pieces]
+    return np.concatenate(pieces).reshape(tensor.shape)
 
 
 @pytest.mark.parametrize("config", [tiny.LLAMA, tiny.QWEN2, tiny.QWEN3], ids=lambda c: str(c["model_type"]))

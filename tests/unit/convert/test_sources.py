@@ -121,7 +121,7 @@ def test_metadata_follows_the_model_card(tmp_path: Path) -> None:
     (folder / "README.md").write_text(card, encoding="utf-8")
     generation = {"temperature": 0.6, "repetition_penalty": 1.05}
     (folder / "generation_config.json").write_text(json.dumps(generation), encoding="utf-8")
-    metadata = read_metadata(folder, 2_000_000)
+    metadata = read_metadata(folder, (2_000_000, 2_000_000, 0, 0))
     assert (metadata.name, metadata.finetune, metadata.size_label) == (
         "Tiny Model 2M Instruct",
         "Instruct",
@@ -136,4 +136,4 @@ def test_a_broken_model_card_is_named(tmp_path: Path) -> None:
     tiny.write(tmp_path)
     (tmp_path / "README.md").write_text("---\ntags: [a\n---\n", encoding="utf-8")
     with pytest.raises(BadCheckpoint, match=r"README\.md"):
-        read_metadata(tmp_path, 1)
+        read_metadata(tmp_path, (1, 1, 0, 0))

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from kylin_convert.vocab import bpe, read_vocabulary, sentencepiece
+from kylin_convert.vocab import bpe, fast, read_vocabulary, sentencepiece
 from kylin_convert.vocab.special import SpecialTokens
 from kylin_convert.vocab.table import TokenType
 from kylin_gguf.errors import BadCheckpoint
-from tests import tiny_checkpoint as tiny
+from tests import tiny_tokenizers as tokenizers
 
 CONTROL, NORMAL, USER, UNUSED = TokenType.CONTROL, TokenType.NORMAL, TokenType.USER_DEFINED, TokenType.UNUSED
 
@@ -24,10 +24,10 @@ CONTROL, NORMAL, USER, UNUSED = TokenType.CONTROL, TokenType.NORMAL, TokenType.U
 @pytest.fixture
 def known_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     """A byte-level BPE folder whose pre-tokeniser is in the table as ``tiny``; returns its size."""
-    size = tiny.byte_level_bpe(tmp_path)
+    size = tokenizers.byte_level_bpe(tmp_path)
     ids = Tokenizer.from_file(str(tmp_path / "tokenizer.json")).encode("probe text").ids
     table = {hashlib.sha256(str(ids).encode()).hexdigest(): "tiny"}
-    monkeypatch.setattr(bpe, "_fingerprints", lambda: ("probe text", table))
+    monkeypatch.setattr(fast, "_fingerprints", lambda: ("probe text", table))
     return size
 
 
@@ -54,7 +54,7 @@ def test_a_vocabulary_larger_than_the_model_is_refused(tmp_path: Path, known_pro
 
 
 def test_an_unknown_pre_tokeniser_is_refused(tmp_path: Path) -> None:
-    size = tiny.byte_level_bpe(tmp_path)
+    size = tokenizers.byte_level_bpe(tmp_path)
     with pytest.raises(BadCheckpoint, match="pre-tokeniser"):
         read_vocabulary(tmp_path, size)
 
@@ -73,7 +73,7 @@ def test_an_unknown_pre_tokeniser_is_refused(tmp_path: Path) -> None:
 def test_malformed_settings_are_the_files_fault(
     tmp_path: Path, known_probe: int, tokenizer: str, stated: Any
 ) -> None:
-    size = tiny.sentencepiece(tmp_path) if tokenizer == "spm" else known_probe
+    size = tokenizers.sentencepiece(tmp_path) if tokenizer == "spm" else known_probe
     _settings(tmp_path, **stated)
     with pytest.raises(BadCheckpoint, match=str(tmp_path)):
         read_vocabulary(tmp_path, size)
@@ -97,7 +97,7 @@ def test_no_tokenizer_at_all(tmp_path: Path) -> None:
 
 
 def test_sentencepiece(tmp_path: Path) -> None:
-    size = tiny.sentencepiece(tmp_path)
+    size = tokenizers.sentencepiece(tmp_path)
     _settings(tmp_path, added_tokens_decoder={str(size): {"content": "<x>", "special": False}})
     vocabulary = read_vocabulary(tmp_path, size + 2)
     table = vocabulary.table
@@ -115,7 +115,7 @@ def test_sentencepiece(tmp_path: Path) -> None:
 def test_a_damaged_sentencepiece_model_is_an_error_of_ours_or_readable(
     tmp_path: Path, data: st.DataObject
 ) -> None:
-    tiny.sentencepiece(tmp_path)
+    tokenizers.sentencepiece(tmp_path)
     path = tmp_path / sentencepiece.FILE
     content = bytearray(path.read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
