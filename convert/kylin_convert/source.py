@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from kylin_convert import hub
+from kylin_convert import remote
 from kylin_convert.arch import family_of
 from kylin_convert.arch.base import Family
 from kylin_convert.arch.pooling import pooling_file
@@ -133,18 +133,18 @@ def open_path(path: Path, name: str = "", revision: str = "") -> Source:
 
 
 def open_source(text: str, settings: Settings, progress: ProgressCallback) -> Source:
-    """Open what the user named: a path, an installed or catalogued model, or a hub id (``Qwen/Qwen3-0.6B``).
+    """Open what the user named: a path, an installed or catalogued model, or a repository (``remote.parse``).
 
     Raises:
-        SourceFailed: the hub did not deliver.
+        SourceFailed, ChecksumMismatch, NoSpace: the hub did not deliver, or there is no room for it.
         UnknownModel, ModelNotInstalled: neither a path nor a usable name.
         KylinError: as ``open_path``.
     """
     path = Path(text)
     if path.exists() or path.suffix == ".gguf" or path.is_absolute():
         return open_path(path)
-    if hub.is_id(text):
-        snapshot = hub.fetch(text, progress)
+    if reference := remote.parse(text):
+        snapshot = remote.fetch(reference, settings, progress)
         return open_path(snapshot.folder, text, snapshot.revision)
     installed = Store(settings, catalogue.load(settings.catalogue)).resolve(text)
     return open_path(installed.path, installed.name)

@@ -1,0 +1,167 @@
+"""Checkpoints from a hub: ``owner/name``, ``owner/name@revision``, ``modelscope:owner/name``.
+
+What a conversion reads, and no more, is downloaded into the cache, one folder a revision. An interrupted
+download resumes, each file is compared with the hub's own hash where it gives one, and without a connection
+the copy of the last time is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from kylin_convert.remote.listing import Listing, RemoteFile, needed
+from kylin_gguf.errors import ChecksumMismatch, NotACheckpoint, SourceFailed
+from kylin_gguf.records import Progress, ProgressCallback, Settings
+from kylin_gguf.sources import http
+from kylin_gguf.sources.base import require_space
+
+_NAME = re.compile(
+    r"(?:(?P<hub>hf|modelscope):)?(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>[\w./-]+))?"
+)
+_MODULES = {"hf": "huggingface", "modelscope": "modelscope"}
+_REVISION = "revision"
+"""A file beside the folders of a repository: for each revision that was asked for, the commit it was."""
+_HASH_BLOCK = 1 << 22
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A repository as the user named it; ``revision`` is empty for the hub's default."""
+
+    hub: str
+    repository: str
+    revision: str
+
+    @property
+    def label(self) -> str:
+        """What errors call it."""
+        return f"{self.hub} {self.repository}" + (f"@{self.revision}" if self.revision else "")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A downloaded revision of a repository."""
+
+    folder: Path
+    revision: str
+
+
+def parse(text: str) -> Reference | None:
+    """Return the repository that ``text`` names, None if it has not the form of one."""
+    found = _NAME.fullmatch(text)
+    if found is None or ".." in (found["revision"] or ""):
+        return None
+    return Reference(found["hub"] or "hf", found["id"], found["revision"] or "")
+
+
+def fetch(reference: Reference, settings: Settings, progress: ProgressCallback) -> Snapshot:
+    """Download what a conversion needs of ``reference`` into the cache, resuming what is there.
+
+    Raises:
+        SourceFailed: the hub cannot be reached, or refuses, and there is no earlier copy.
+        NotACheckpoint: the repository has no weights that can be read.
+        NoSpace: the disk would not hold the files.
+        ChecksumMismatch: a file is not what the hub says it is.
+    """
+    store = _Store(settings.cache_dir / "checkpoints" / reference.hub, reference)
+    hub = import_module(f"{__name__}.{_MODULES[reference.hub]}")
+    list_files: Callable[[str, str, str], Listing] = hub.list_files
+    try:
+        listing = list_files(reference.label, reference.repository, reference.revision)
+    except SourceFailed:
+        if (earlier := store.earlier()) is not None:
+            return earlier
+        folder: Path | None = hub.cached(reference.repository, reference.revision)
+        if folder is None:
+            raise
+        return Snapshot(folder, folder.name)
+    files = needed(listing.files)
+    if not any(file.is_weights for file in files):
+        raise NotACheckpoint(reference.label, "the repository has no weights that can be read")
+    return store.fill(listing, files, progress)
+
+
+class _Store:
+    """The folders of one repository in the cache."""
+
+    def __init__(self, root: Path, reference: Reference) -> None:
+        self._directory = root / reference.repository.replace("/", "--")
+        self._label = reference.label
+        self._note = self._directory / f"{_REVISION}-{reference.revision.replace('/', '--')}"
+
+    def earlier(self) -> Snapshot | None:
+        """Return what the revision was when it was last downloaded as a whole."""
+        if not self._note.is_file():
+            return None
+        commit = self._note.read_text("utf-8")
+        return Snapshot(self._directory / commit, commit)
+
+    def fill(self, listing: Listing, files: tuple[RemoteFile, ...], progress: ProgressCallback) -> Snapshot:
+        """Download what is missing of ``files``."""
+        # A branch's name may have slashes; a hub that gives no commit gives that.
+        folder = self._directory / listing.revision.replace("/", "--")
+        folder.mkdir(parents=True, exist_ok=True)
+        missing = [file for file in files if not self._is_whole(folder / file.name, file)]
+        started = sum(_size(folder / f"{file.name}.part") for file in missing)
+        require_space(folder, sum(file.size for file in missing if not file.local) - started)
+        total, done = sum(file.size for file in files), sum(f.size for f in files if f not in missing)
+        for file in missing:
+            self._download(folder, file, listing, _Shifted(progress, done, total))
+            done += file.size
+        self._note.write_text(folder.name, "utf-8")
+        return Snapshot(folder, listing.revision)
+
+    @staticmethod
+    def _is_whole(path: Path, file: RemoteFile) -> bool:
+        # It was compared with its hash when it was put there.
+        return path.is_file() and (not file.size or path.stat().st_size == file.size)
+
+    def _download(self, folder: Path, file: RemoteFile, listing: Listing, progress: _Shifted) -> None:
+        target = folder / file.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if file.local is not None:
+            target.unlink(missing_ok=True)  # a link to what is there no more
+            target.symlink_to(file.local.resolve())
+            return
+        fetched = target.with_name(f".{target.name}.unverified") if file.sha256 else target
+        request = http.Download(
+            label=self._label,
+            url=file.url,
+            target=fetched,
+            size=file.size,
+            pinned=bool(file.sha256),
+            headers=listing.headers,
+        )
+        http.download(request, progress, lambda: False)
+        if not file.sha256:
+            return
+        if (actual := _sha256(fetched)) != file.sha256:
+            fetched.unlink()
+            raise ChecksumMismatch(file.name, file.sha256, actual)
+        fetched.replace(target)
+
+
+@dataclass(frozen=True)
+class _Shifted:
+    """Progress of one file as progress of all."""
+
+    progress: ProgressCallback
+    before: int
+    total: int
+
+    def __call__(self, event: Progress) -> None:
+        self.progress(Progress("download", self.before + event.done, self.total))
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
