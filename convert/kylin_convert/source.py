@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from kylin_convert import remote
+from kylin_convert import lora, remote
 from kylin_convert.arch import family_of
 from kylin_convert.arch.base import Family
 from kylin_convert.arch.pooling import pooling_file
@@ -94,9 +94,13 @@ class Source:
                 digest.update(block)
                 done += len(block)
                 progress(Progress("hash", done, total))
-            folder = self.path.parent if self.model else self.path
-            result[path.relative_to(folder).as_posix()] = digest.hexdigest()
+            result[self._name_of(path)] = digest.hexdigest()
         return result
+
+    def _name_of(self, path: Path) -> str:
+        folder = self.path.parent if self.model else self.path
+        # An adapter's files lie in a folder of their own.
+        return (path.relative_to(folder if path.is_relative_to(folder) else path.parent.parent)).as_posix()
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
@@ -115,15 +119,7 @@ def open_path(path: Path, name: str = "", revision: str = "") -> Source:
     """
     path = path.absolute()
     if path.is_dir():
-        checkpoint = Checkpoint.open(path)
-        family = family_of(checkpoint)
-        if family is not None:
-            family.tensors()  # refuses what is missing or misshapen before any work is done
-        upstream = None if family else UpstreamCheckpoint.open(checkpoint)
-        names = [*checkpoint.weight_files, *(n for n in _SIDE_FILES if (path / n).is_file())]
-        files = [path / n for n in names] + sorted(path.glob("additional_chat_templates/*.jinja"))
-        files += [file for file in (pooling_file(path),) if file]
-        return Source(name or str(path), path, revision, tuple(files), family, upstream)
+        return _open_checkpoint(Checkpoint.open(path), name or str(path), revision)
     if not path.is_file():
         raise FileMissing(str(path), "no such file or folder")
     with path.open("rb") as file:
@@ -132,19 +128,62 @@ def open_path(path: Path, name: str = "", revision: str = "") -> Source:
     return Source(name or str(path), path, revision, (path,), model=gguf_info.read(path))
 
 
+def _open_checkpoint(checkpoint: Checkpoint, name: str, revision: str, *more: Path) -> Source:
+    """Return the source that ``checkpoint`` is; ``more`` are files outside its folder that it depends on."""
+    family, path = family_of(checkpoint), checkpoint.folder
+    if family is not None:
+        family.tensors()  # refuses what is missing or misshapen before any work is done
+    elif more:
+        reason = (
+            f"an adapter of {checkpoint.architecture}, which is left to upstream's converter, is not merged"
+        )
+        raise NotACheckpoint(name, reason)
+    upstream = None if family else UpstreamCheckpoint.open(checkpoint)
+    names = [*checkpoint.weight_files, *(n for n in _SIDE_FILES if (path / n).is_file())]
+    files = [path / n for n in names] + sorted(path.glob("additional_chat_templates/*.jinja"))
+    files += [file for file in (pooling_file(path),) if file]
+    return Source(name, path, revision, (*files, *more), family, upstream)
+
+
 def open_source(text: str, settings: Settings, progress: ProgressCallback) -> Source:
     """Open what the user named: a path, an installed or catalogued model, or a repository (``remote.parse``).
 
     Raises:
         SourceFailed, ChecksumMismatch, NoSpace: the hub did not deliver, or there is no room for it.
         UnknownModel, ModelNotInstalled: neither a path nor a usable name.
-        KylinError: as ``open_path``.
+        KylinError: as ``open_path``, and of an adapter as ``lora.merge``.
     """
     path = Path(text)
     if path.exists() or path.suffix == ".gguf" or path.is_absolute():
-        return open_path(path)
-    if reference := remote.parse(text):
+        found = _Found(path.absolute(), str(path.absolute()), "")
+    elif reference := remote.parse(text):
         snapshot = remote.fetch(reference, settings, progress)
-        return open_path(snapshot.folder, text, snapshot.revision)
-    installed = Store(settings, catalogue.load(settings.catalogue)).resolve(text)
-    return open_path(installed.path, installed.name)
+        found = _Found(snapshot.folder, text, snapshot.revision)
+    else:
+        installed = Store(settings, catalogue.load(settings.catalogue)).resolve(text)
+        found = _Found(installed.path, installed.name, "")
+    if lora.is_adapter(found.path):
+        return _open_adapter(found, settings, progress)
+    return open_path(found.path, found.name, found.revision)
+
+
+@dataclass(frozen=True)
+class _Found:
+    path: Path
+    name: str
+    revision: str
+
+
+def _open_adapter(found: _Found, settings: Settings, progress: ProgressCallback) -> Source:
+    """Open the checkpoint that an adapter belongs to, a folder or a repository, with the adapter added."""
+    text = lora.base_name(found.path)
+    folder = Path(text)
+    if not folder.is_dir():
+        reference = remote.parse(text)
+        if reference is None:
+            reason = f"its base model '{text}' is neither a folder nor a repository"
+            raise NotACheckpoint(found.name, reason)
+        folder = remote.fetch(reference, settings, progress).folder
+    merged = lora.merge(Checkpoint.open(folder.absolute()), found.path)
+    files = [found.path / name for name in (lora.CONFIG, lora.WEIGHTS)]
+    return _open_checkpoint(merged, found.name, found.revision, *files)
