@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import gguf
@@ -121,7 +122,7 @@ class Family(ABC):
         Raises:
             BadCheckpoint: a tensor is missing, unknown, or has another shape than the configuration says.
         """
-        stored = self._stored()
+        stored = self.stored
         specs = self._checked_specs(stored)
         names = gguf.get_tensor_name_map(self.arch, self.layers)
         result = self.extra_tensors()
@@ -131,7 +132,9 @@ class Family(ABC):
             result.append(OutputTensor(name, spec.final_shape, pieces))
         return result
 
-    def _stored(self) -> dict[str, StoredTensor]:
+    @cached_property
+    def stored(self) -> Mapping[str, StoredTensor]:
+        """The checkpoint's tensors that are read, by the names that the specs use."""
         result: dict[str, StoredTensor] = {}
         for original, tensor in self.checkpoint.tensors.items():
             name = self.rename(original)

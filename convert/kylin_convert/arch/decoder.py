@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
+from functools import cached_property, partial
 from typing import ClassVar
 
 import gguf
@@ -48,6 +48,25 @@ class Decoder(Family):
         yield TensorSpec("model.norm.weight", (hp.hidden_size,))
         # Without its own output matrix llama.cpp reuses the embedding, which is only right when tied.
         yield TensorSpec("lm_head.weight", (hp.vocab_size, hp.hidden_size), required=not hp.tied_embeddings)
+
+    def tensors(self) -> list[OutputTensor]:
+        """Return the GGUF's tensors; where they are tied, the output matrix must be the embedding."""
+        result = super().tensors()
+        if self.hp.tied_embeddings and not self._head_is_embedding:
+            raise self.fail(
+                "config.json ties the output matrix to the embedding, but lm_head.weight is another"
+            )
+        return result
+
+    @cached_property
+    def _head_is_embedding(self) -> bool:
+        head = self.stored.get("lm_head.weight")
+        if head is None:
+            return True
+        embedding = self.stored["model.embed_tokens.weight"]
+        # Bit for bit, so that values that are no numbers are no difference.
+        first, second = head.map().view(np.uint8), embedding.map().view(np.uint8)
+        return head.dtype == embedding.dtype and np.array_equal(first, second)
 
     def block(self, prefix: str, layer: int) -> Iterator[TensorSpec]:
         """Yield the tensors of one block."""

@@ -19,7 +19,7 @@ _OTHERS = (
     "*.jinja",
     "README.md",
 )
-_BELOW = ("additional_chat_templates/*.jinja", "*_Pooling/config.json")
+_BELOW = ("additional_chat_templates/*.jinja", "[0-9]_*/config.json")
 
 
 @dataclass(frozen=True)

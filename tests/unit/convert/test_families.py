@@ -106,6 +106,20 @@ def test_tied_embeddings_need_no_output_matrix(tmp_path: Path) -> None:
     assert "output.weight" not in _values(tied)
 
 
+def test_a_tied_model_may_repeat_its_embedding_but_not_contradict_it(tmp_path: Path) -> None:
+    config = tiny.write(tmp_path)
+    (tmp_path / "config.json").write_text(
+        json.dumps({**config, "tie_word_embeddings": True}), encoding="utf-8"
+    )
+    with pytest.raises(BadCheckpoint, match=r"lm_head\.weight is another"):
+        family_of(Checkpoint.open(tmp_path)).tensors()
+    tensors = tiny.random_tensors(config)
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+    (tmp_path / "model.safetensors").write_bytes(tiny.safetensors(tensors))
+    names = [tensor.name for tensor in family_of(Checkpoint.open(tmp_path)).tensors()]
+    assert "output.weight" in names
+
+
 def test_an_untied_model_without_its_output_matrix_is_refused(tmp_path: Path) -> None:
     config = tiny.write(tmp_path, {**tiny.LLAMA, "tie_word_embeddings": True})
     (tmp_path / "config.json").write_text(
