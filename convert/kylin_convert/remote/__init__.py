@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 from kylin_convert.remote.listing import Listing, RemoteFile, needed
+from kylin_convert.work import locked_directory
 from kylin_gguf.errors import ChecksumMismatch, NotACheckpoint, SourceFailed
 from kylin_gguf.records import Progress, ProgressCallback, Settings
 from kylin_gguf.sources import http
@@ -67,8 +69,14 @@ def fetch(reference: Reference, settings: Settings, progress: ProgressCallback) 
         NotACheckpoint: the repository has no weights that can be read.
         NoSpace: the disk would not hold the files.
         ChecksumMismatch: a file is not what the hub says it is.
+        Busy: another process is downloading it.
     """
-    store = _Store(settings.cache_dir / "checkpoints" / reference.hub, reference)
+    root = settings.cache_dir / "checkpoints" / reference.hub
+    with locked_directory(root, reference.repository.replace("/", "--")) as directory:
+        return _fetch(reference, _Store(directory, reference), progress)
+
+
+def _fetch(reference: Reference, store: _Store, progress: ProgressCallback) -> Snapshot:
     hub = import_module(f"{__name__}.{_MODULES[reference.hub]}")
     list_files: Callable[[str, str, str], Listing] = hub.list_files
     try:
@@ -87,10 +95,10 @@ def fetch(reference: Reference, settings: Settings, progress: ProgressCallback) 
 
 
 class _Store:
-    """The folders of one repository in the cache."""
+    """The folders of one repository in the cache, which this process has locked."""
 
-    def __init__(self, root: Path, reference: Reference) -> None:
-        self._directory = root / reference.repository.replace("/", "--")
+    def __init__(self, directory: Path, reference: Reference) -> None:
+        self._directory = directory
         self._label = reference.label
         self._note = self._directory / f"{_REVISION}-{reference.revision.replace('/', '--')}"
 
@@ -114,7 +122,15 @@ class _Store:
             self._download(folder, file, listing, _Shifted(progress, done, total))
             done += file.size
         self._note.write_text(folder.name, "utf-8")
+        self._forget()
         return Snapshot(folder, listing.revision)
+
+    def _forget(self) -> None:
+        """Delete what a branch was before: a checkpoint has gigabytes, and nobody asks for it again."""
+        kept = {note.read_text("utf-8") for note in self._directory.glob(f"{_REVISION}-*")}
+        for folder in self._directory.iterdir():
+            if folder.is_dir() and folder.name not in kept:
+                shutil.rmtree(folder)
 
     @staticmethod
     def _is_whole(path: Path, file: RemoteFile) -> bool:
@@ -137,7 +153,8 @@ class _Store:
             pinned=bool(file.sha256),
             headers=listing.headers,
         )
-        http.download(request, progress, lambda: False)
+        if not file.size or _size(fetched) != file.size:  # else it was killed before the hash was computed
+            http.download(request, progress, lambda: False)
         if not file.sha256:
             return
         if (actual := _sha256(fetched)) != file.sha256:

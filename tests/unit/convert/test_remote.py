@@ -14,8 +14,9 @@ from huggingface_hub import constants
 from kylin_convert import remote
 from kylin_convert.remote import Reference
 from kylin_convert.source import Source, open_source
+from kylin_convert.work import locked_directory
 from kylin_gguf import config
-from kylin_gguf.errors import ChecksumMismatch, NoSpace, NotACheckpoint, SourceFailed
+from kylin_gguf.errors import Busy, ChecksumMismatch, NoSpace, NotACheckpoint, SourceFailed
 from kylin_gguf.records import Progress, Settings, no_progress
 from kylin_gguf.sources import base, http, modelscope
 from tests import tiny_checkpoint as tiny
@@ -183,6 +184,33 @@ def test_an_interrupted_download_goes_on_where_it_was(
     hub.requests.clear()
     assert open_it(settings).kind == "checkpoint"
     assert not any(path.endswith("config.json") for path in downloads(hub))
+
+
+def test_a_file_that_was_only_not_compared_yet_is_not_downloaded_again(
+    hub: FileServer, settings: Settings, files: dict[str, bytes]
+) -> None:
+    folder = settings.cache_dir / "checkpoints" / "hf" / "owner--model" / COMMIT
+    folder.mkdir(parents=True)
+    (folder / f".{WEIGHTS}.unverified").write_bytes(files[WEIGHTS])
+    open_it(settings)
+    assert blob(files) not in downloads(hub)
+
+
+def test_what_a_branch_was_before_is_deleted(
+    hub: FileServer, settings: Settings, files: dict[str, bytes]
+) -> None:
+    root = settings.cache_dir / "checkpoints" / "hf" / "owner--model"
+    (root / "0ld").mkdir(parents=True)
+    (root / "a-tag").mkdir()
+    (root / "revision-v0").write_text("a-tag", "utf-8")
+    open_it(settings)
+    assert {path.name for path in root.iterdir() if path.is_dir()} == {COMMIT, "a-tag"}
+
+
+def test_two_do_not_download_the_same(hub: FileServer, settings: Settings) -> None:
+    root = settings.cache_dir / "checkpoints" / "hf"
+    with locked_directory(root, "owner--model"), pytest.raises(Busy):
+        open_it(settings)
 
 
 def test_a_connection_without_a_byte_is_given_up_and_resumed(
