@@ -181,15 +181,11 @@ class _Run:
     def _verify(self, source: GgufInfo, finished: GgufInfo, types: QuantisePlan) -> Mapping[str, object]:
         with self._timed("verify"):
             verify.check_structure(source, finished, types.types)
-            text = calibration.held_out()
-            measured = {
-                "text_sha256": text.sha256,
-                "context": imatrix.context_of(finished, verify.CONTEXT),
-                "chunks": verify.CHUNKS,
-                "source": verify.perplexity(self.toolbox, source, text, "check source", self.progress),
-                "output": verify.perplexity(self.toolbox, finished, text, "check output", self.progress),
-            }
-        return measured
+            if not finished.has_cache:  # it computes no probabilities
+                verify.check_values(finished)
+                return {}
+            verify.check_generation(self.toolbox, finished)
+            return verify.measure(self.toolbox, source, finished, self.progress)
 
     def _manifest(self, finished: GgufInfo, types: QuantisePlan, measured: Mapping[str, object]) -> Manifest:
         fallbacks = manifest.describe_fallbacks(finished, types.fallbacks)
@@ -217,7 +213,7 @@ class _Run:
             calibration=self.calibration,
             tensors=types.types,
             fallbacks=fallbacks,
-            perplexity=measured,
+            quality=measured,
             tools=manifest.tool_versions(self.llama_cpp),
             seconds=self.seconds,
             output=manifest.describe_output(self.plan.output.name, finished),

@@ -40,6 +40,7 @@ _TABLE: dict[type[KylinError], str] = {
     errors.UnknownQuantisation: "Convert.UnknownQuantisation",
     errors.ToolFailed: "Convert.ToolFailed",
     errors.VerificationFailed: "Convert.VerificationFailed",
+    errors.ExtraMissing: "Convert.ExtraMissing",
     errors.NativeError: "Native.Failed",
     errors.LibrariesMissing: "Native.Missing",
     errors.LibraryLoadFailed: "Native.LoadFailed",

@@ -39,6 +39,7 @@ EXIT_CODES: dict[type[KylinError], int] = {
     errors.UnknownQuantisation: 35,
     errors.ToolFailed: 36,
     errors.VerificationFailed: 37,
+    errors.ExtraMissing: 38,
     errors.NativeError: 40,
     errors.LibrariesMissing: 41,
     errors.LibraryLoadFailed: 42,

@@ -88,3 +88,15 @@ class VerificationFailed(ConvertError):
     sentence: ClassVar[str] = N_("The converted file failed verification: {reason}.")
     remedy: ClassVar[str] = N_("Nothing was written to the output path.")
     reason: str
+
+
+@dataclass(eq=False)
+class ExtraMissing(ConvertError):
+    """A feature that needs a Python package of one of the extras."""
+
+    code: ClassVar[str] = "convert.extra-missing"
+    sentence: ClassVar[str] = N_("{feature} needs {package}, which is not installed.")
+    remedy: ClassVar[str] = N_("Install it with \"pip install 'kylin-gguf-engine[{extra}]'\".")
+    feature: str
+    package: str
+    extra: str

@@ -99,8 +99,12 @@ def test_a_checkpoint_becomes_a_small_file_with_its_manifest(
     }
     assert written["calibration"]["corpus"] == "built-in"
     assert written["tensors"].keys() == types.keys()
-    # A model that knows nothing spreads its bets over the vocabulary, before and after.
-    assert written["perplexity"]["output"] == pytest.approx(written["perplexity"]["source"], rel=0.05)
+    for measured in written["quality"].values():
+        # A model that knows nothing spreads its bets over the vocabulary, before and after.
+        before, after = (measured[which]["perplexity"]["value"] for which in ("source", "output"))
+        assert after == pytest.approx(before, rel=0.05)
+        assert 0 < measured["output"]["kl_divergence"]["value"] < 0.1
+        assert 0.3 < measured["output"]["same_top"]["value"] <= 1
 
 
 def made_matrix(settings: Settings) -> str:
@@ -111,7 +115,7 @@ def made_matrix(settings: Settings) -> str:
 def test_what_is_done_is_not_done_again(own: Settings, checkpoint: Path, tmp_path: Path) -> None:
     _convert(checkpoint, tmp_path / "a.gguf", "Q4_K_M", own, keep=True)
     notes, _ = _convert(checkpoint, tmp_path / "b.gguf", "Q5_K_M", own)
-    assert notes.stages == ["hash", "quantise", "check source", "check output"]
+    assert notes.stages == ["hash", "quantise", "check output"]
     own_text = tmp_path / "own.txt"
     own_text.write_text("the house stands on the hill. " * 200, encoding="utf-8")
     notes, made = _convert(checkpoint, tmp_path / "c.gguf", "Q4_K_M", own, calibration=own_text)
@@ -143,7 +147,9 @@ def test_the_default_model_is_requantised_and_its_losses_said_aloud(
     # Rows of 576 do not divide into k-quants' blocks of 256; the user is told how much of the file that is.
     assert made.fallbacks["share"] > 0.3
     assert f"{made.fallbacks['share']:.0%} of the file" in notes.texts[1]
-    assert made.perplexity["output"] < 1.2 * made.perplexity["source"] < 100
+    english = made.quality["en"]
+    assert english["output"]["perplexity"]["value"] < 1.2 * english["source"]["perplexity"]["value"] < 100
+    assert english["output"]["same_top"]["value"] > 0.8
     assert {tensor.name for tensor in gguf_info.read(output).tensors} == set(made.tensors)
 
 
@@ -247,3 +253,22 @@ def test_a_corpus_too_short_is_the_tools_error(own: Settings, checkpoint: Path, 
     text.write_text("too short", encoding="utf-8")
     with pytest.raises(ToolFailed, match="llama-imatrix"):
         _convert(checkpoint, tmp_path / "out.gguf", "Q4_K_M", own, calibration=text)
+
+
+def test_files_are_compared_in_json_and_in_a_plot(own: Settings, checkpoint: Path, tmp_path: Path) -> None:
+    for quantisation in ("F16", "Q8_0", "Q2_K"):
+        _convert(checkpoint, tmp_path / f"{quantisation}.gguf", quantisation, own)
+    files = [str(tmp_path / f"{name}.gguf") for name in ("F16", "Q8_0", "Q2_K")]
+    plotted = tmp_path / "out.png"
+    with _command(own, "compare", *files, "--json", "--plot", str(plotted), "--context", "64") as process:
+        found = [event for event in _events(process) if event["type"] == "compared"]
+    assert process.returncode == 0
+    assert plotted.read_bytes().startswith(b"\x89PNG")
+    assert [(one["text"], one["model"]) for one in found] == [
+        (language, f"{name}.gguf") for language in ("zh", "en") for name in ("F16", "Q8_0", "Q2_K")
+    ]
+    for reference, large, small in (found[:3], found[3:]):
+        assert reference["reference"]
+        assert large["kl_divergence"]["value"] < small["kl_divergence"]["value"]
+        beside = small["kl_divergence_beside_first"]
+        assert beside["value"] > 3 * beside["error"] > 0
