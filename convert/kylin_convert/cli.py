@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from kylin_convert import compare_cli, pipeline, source, view
-from kylin_gguf import config
+from kylin_convert import compare_cli, estimate, pipeline, source, view
+from kylin_convert.quantise import Recipe
+from kylin_gguf import catalogue, config
+from kylin_gguf.errors import InvalidValue
+from kylin_gguf.records import Settings
 from kylin_gguf.translation import translate as _
+
+_QUANTISED = re.compile(r"[-.](I?Q\d\w*|B?F16|F32)$", re.IGNORECASE)
 
 
 def register(app: typer.Typer) -> None:
@@ -34,8 +40,16 @@ def convert(  # noqa: PLR0913, PLR0917 - one parameter for each option
         ),
     ],
     quant: Annotated[
-        str, typer.Option("--quant", "-q", help=_("One of llama.cpp's types, such as Q4_K_M, Q8_0 or F16."))
-    ] = "Q4_K_M",
+        str,
+        typer.Option(
+            "--quant",
+            "-q",
+            help=_(
+                "One of llama.cpp's types, such as Q4_K_M, Q8_0 or F16. Default: the catalogue's, or Q4_K_M."
+            ),
+            show_default=False,
+        ),
+    ] = "",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help=_("What to write. Default: NAME-QUANT.gguf here."))
     ] = None,
@@ -47,14 +61,52 @@ def convert(  # noqa: PLR0913, PLR0917 - one parameter for each option
         Path | None,
         typer.Option(help=_("Text to weigh the importance of weights with: .jsonl of messages, or plain.")),
     ] = None,
+    imatrix: Annotated[
+        Path | None, typer.Option(help=_("An importance matrix of this model, in GGUF form."))
+    ] = None,
+    tensor_type: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN=TYPE",
+            help=_("Another type for tensors whose names a regular expression is found in; repeatable."),
+        ),
+    ] = None,
+    output_type: Annotated[
+        str, typer.Option(metavar="TYPE", help=_("The type of the output matrix."), show_default=False)
+    ] = "",
+    embedding_type: Annotated[
+        str, typer.Option(metavar="TYPE", help=_("The type of the token embeddings."), show_default=False)
+    ] = "",
 ) -> None:
     """Command ``convert``."""
     settings = config.load()
+    quant = quant or _default_quantisation(source_name, settings)
+    recipe = Recipe(quant, tuple(map(_override, tensor_type or ())), output_type, embedding_type)
     with view.terminable(), view.opened(as_json) as shown:
         opened = source.open_source(source_name, settings, shown.progress)
-        target = output or Path(f"{Path(opened.name).name.removesuffix('.gguf')}-{quant.upper()}.gguf")
-        request = pipeline.Request(opened, target, quant, force, keep, calibration)
+        target = output or Path(f"{_stem(opened.name)}-{quant.upper()}.gguf")
+        request = pipeline.Request(opened, target, recipe, force, keep, calibration, imatrix)
         if dry_run:
-            shown.plan(pipeline.plan(request, settings))
+            plan = pipeline.plan(request, settings)
+            unquantised = opened.unquantised_bytes(plan.form) if plan.form else opened.size
+            shown.plan(plan, estimate.seconds(plan.steps, plan.parameters, unquantised, settings))
         else:
             shown.done(pipeline.convert(request, settings, shown.progress, shown.notice), target)
+
+
+def _default_quantisation(source_name: str, settings: Settings) -> str:
+    """Return what the catalogue makes of this checkpoint."""
+    models = catalogue.load(settings.catalogue).models
+    return next((m.recipe.quantisation for m in models if m.recipe.original == source_name), "Q4_K_M")
+
+
+def _stem(name: str) -> str:
+    """Return the model's name in that of a source, without the quantisation of one that is a GGUF."""
+    return _QUANTISED.sub("", Path(name).name.removesuffix(".gguf"))
+
+
+def _override(text: str) -> tuple[str, str]:
+    pattern, equals, kind = text.rpartition("=")
+    if not (pattern and equals and kind):
+        raise InvalidValue("--tensor-type", text, "PATTERN=TYPE")
+    return pattern, kind

@@ -20,7 +20,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from kylin_convert.calibration import Corpus
-from kylin_convert.imatrix import ProgressParser, context_of
+from kylin_convert.imatrix import context_of
 from kylin_convert.tools import Toolbox
 from kylin_gguf.errors import VerificationFailed
 from kylin_gguf.gguf_info import GgufInfo
@@ -28,9 +28,13 @@ from kylin_gguf.records import Progress, ProgressCallback
 
 TOOL = "llama-perplexity"
 
+_HEADER_BYTES = 20  # "_logits_", context, vocabulary, chunks
 _PAIR = r" +(\S+) ± +\S+"
 # chunk, perplexity, logarithm of its ratio, KL divergence, RMS of p's difference (%), same top token (%)
 _ROW = re.compile(rf"^ *(\d+){_PAIR * 4} %{_PAIR} %", re.MULTILINE)
+_TOO_SHORT = "you need at least"
+_TOTAL = re.compile(r"over (\d+) chunks")
+_DONE = re.compile(r"\[(\d+)\][\d.naif+-]+,")
 _RUNNING = re.compile(r"\[\d+\]([\d.naif+-]+),")
 _TAIL = re.compile(r"^99\.9% +KLD: +(\S+)", re.MULTILINE)
 
@@ -64,9 +68,9 @@ class Sampling:
         return self.context - 1 - self.context // 2
 
     def logits_bytes(self, vocabulary: int) -> int:
-        """Return the size of a reference's file, at most."""
+        """Return the size of a reference's file of so many chunks."""
         row = 2 * ((vocabulary + 1) // 2) + 4  # a scale and a minimum, in the space of four entries
-        return 2 * self.chunks * self.scored * row + 4 * self.chunks * self.context
+        return _HEADER_BYTES + 2 * self.chunks * self.scored * row + 4 * self.chunks * self.context
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,7 @@ def measure_reference(  # noqa: PLR0913 - what to run, on what, how far, where t
     """
     extra = ["--kl-divergence-base", str(logits)]
     heard = ProgressParser("check source", progress).feed
-    output = _run(toolbox, model, corpus, sampling, extra, heard)
+    output = _run(toolbox, model, corpus, sampling, extra, heard, _RUNNING)
     running = [float(value) for value in _RUNNING.findall(output)]
     chunks = _chunk_means([_log(value) for value in running])
     return Quality(corpus.name, len(chunks) * sampling.scored, chunks)
@@ -171,7 +175,8 @@ def measure_against(  # noqa: PLR0913 - as above
         VerificationFailed: its predictions are not numbers.
     """
     extra = ["--kl-divergence", "--kl-divergence-base", str(logits), "--check-tensors"]
-    output = _run(toolbox, model, corpus, sampling, extra, _RowParser(sampling.chunks, progress).feed)
+    heard = _RowParser(sampling.chunks, progress).feed
+    output = _run(toolbox, model, corpus, sampling, extra, heard, _ROW)
     rows = [[float(text) for text in found[1:]] for found in _ROW.findall(output)]
     if not rows:
         raise VerificationFailed("llama-perplexity compared nothing")
@@ -196,7 +201,8 @@ def decode_one_by_one(toolbox: Toolbox, model: GgufInfo, corpus: Corpus, context
     """
     results = []
     for batch in (1, context):
-        output = _run(toolbox, model, corpus, Sampling(context, 1), [], lambda _: None, batch=batch)
+        one = Sampling(context, 1)
+        output = _run(toolbox, model, corpus, one, [], lambda _: None, _RUNNING, batch=batch)
         results.append(_chunk_means([_log(float(value)) for value in _RUNNING.findall(output)])[0])
     return results[0], results[1]
 
@@ -208,17 +214,24 @@ def _run(  # noqa: PLR0913, PLR0917 - one argument for each of the tool's
     sampling: Sampling,
     extra: Sequence[str],
     heard: Callable[[str], None],
+    line: re.Pattern[str],
     batch: int = 0,
 ) -> str:
+    """Return the tool's output with a ``line`` for each chunk."""
     text = toolbox.directory / "held-out.txt"
     text.write_text(corpus.text, encoding="utf-8")
     arguments = ["-m", str(model.path), "-f", text.name, "--no-escape", "-t", str(toolbox.threads), *extra]
     arguments += ["-c", str(sampling.context), "-b", str(batch or sampling.context)]
     arguments += ["--chunks", str(sampling.chunks)]
     try:
-        return toolbox.run(TOOL, arguments, heard)
+        return toolbox.run_for_output(TOOL, arguments, heard, lambda output: _is_whole(output, line))
     finally:
         text.unlink()
+
+
+def _is_whole(output: str, line: re.Pattern[str]) -> bool:
+    announced = _TOTAL.search(output)
+    return len(line.findall(output)) == int(announced[1]) if announced else _TOO_SHORT in output
 
 
 def _log(value: float) -> float:
@@ -237,6 +250,29 @@ def _chunk_means(running: Sequence[float]) -> tuple[float, ...]:
         raise VerificationFailed("the model computes no finite probabilities")
     sums = [0.0, *(number * mean for number, mean in enumerate(running, 1))]
     return tuple(after - before for before, after in pairwise(sums))
+
+
+class ProgressParser:
+    """Turns the running perplexity into progress, in chunks."""
+
+    def __init__(self, stage: str, progress: ProgressCallback) -> None:
+        self._stage, self._progress = stage, progress
+        self._seen = ""
+        self._total = 0
+
+    def feed(self, text: str) -> None:
+        """Take the next piece of output, cut anywhere."""
+        self._seen += text
+        if not self._total:
+            if not (found := _TOTAL.search(self._seen)):
+                return
+            self._total, self._seen = int(found[1]), self._seen[found.end() :]
+            self._progress(Progress(self._stage, 0, self._total, "chunks"))
+        end = 0
+        for found in _DONE.finditer(self._seen):
+            self._progress(Progress(self._stage, int(found[1]), self._total, "chunks"))
+            end = found.end()
+        self._seen = self._seen[end:]
 
 
 class _RowParser:

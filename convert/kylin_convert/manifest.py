@@ -30,7 +30,7 @@ class Manifest:
     """
 
     source: Mapping[str, Any]
-    quantisation: str
+    recipe: Mapping[str, Any]
     calibration: Mapping[str, Any] | None
     tensors: Mapping[str, str]
     fallbacks: Mapping[str, Any]

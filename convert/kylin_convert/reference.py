@@ -11,13 +11,14 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from kylin_convert import work
 from kylin_convert.calibration import Corpus
 from kylin_convert.divergence import Quality, Sampling, measure_reference
 from kylin_convert.tools import Toolbox
+from kylin_gguf.errors import VerificationFailed
 from kylin_gguf.gguf_info import GgufInfo
 from kylin_gguf.records import ProgressCallback, Settings
 
@@ -61,10 +62,13 @@ def opened(
         toolbox = Toolbox(settings, directory)
         logits, record = directory / "logits.bin", directory / "quality.json"
         if not record.is_file():
-            work.require_space(directory, sampling.logits_bytes(model.vocab_size))
+            needed = sampling.logits_bytes(model.vocab_size)
+            work.require_space(directory, needed)
             partial = directory / "logits.part"
             try:
-                quality = measure_reference(toolbox, model, corpus, sampling, partial, progress=progress)
+                with work.blaming_full_disk(partial, needed):
+                    quality = measure_reference(toolbox, model, corpus, sampling, partial, progress=progress)
+                    _check_size(partial, replace(sampling, chunks=len(quality.perplexities)), model)
                 work.sync(partial)
                 partial.replace(logits)
             finally:
@@ -75,6 +79,13 @@ def opened(
         lists = {name: tuple(value) for name, value in kept.items() if isinstance(value, list)}
         yield Reference(logits, Quality(**{**kept, **lists, "text": corpus.name}), toolbox)
     prune(root)
+
+
+def _check_size(logits: Path, sampling: Sampling, model: GgufInfo) -> None:
+    # llama-perplexity does not look whether it could write.
+    wanted, found = sampling.logits_bytes(model.vocab_size), logits.stat().st_size
+    if found != wanted:
+        raise VerificationFailed(f"llama-perplexity wrote {found} bytes of probabilities, not {wanted}")
 
 
 def prune(root: Path) -> None:

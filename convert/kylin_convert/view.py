@@ -83,14 +83,17 @@ class View:
         """Say something that is not the result."""
         self._bars.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def plan(self, plan: Plan) -> None:
-        """Show what would be done."""
+    def plan(self, plan: Plan, seconds: Mapping[str, int]) -> None:
+        """Show what would be done, and about how long each step takes."""
         for text in plan.notices:
             self.notice(text)
         print(f"{plan.source} ({plan.kind}, {size(plan.source_bytes)}) -> {plan.output}")
-        print(f"{_('Steps')}: {', '.join(plan.steps)}")
+        steps = ", ".join(f"{step} ({_duration(seconds[step])})" for step in plan.steps)
+        print(f"{_('Steps')}: {steps}")
         needs = _("Disk: {work} in the cache while it runs, at most {output} for the result.")
         print(needs.format(work=size(plan.work_bytes), output=size(plan.output_bytes)))
+        print(_("Memory: {memory}, most of it the file that is read.").format(memory=size(plan.memory_bytes)))
+        print(_("Time: about {time}.").format(time=_duration(sum(seconds.values()))))
 
     def done(self, manifest: Manifest, target: Path) -> None:
         """Show what was made."""
@@ -124,12 +127,17 @@ class JsonView(View):
     def notice(self, text: str) -> None:
         self._print({"type": "notice", "text": text})
 
-    def plan(self, plan: Plan) -> None:
-        self._print({"type": "plan", **plan.to_json()})
+    def plan(self, plan: Plan, seconds: Mapping[str, int]) -> None:
+        self._print({"type": "plan", **plan.to_json(), "seconds": dict(seconds)})
 
     def done(self, manifest: Manifest, target: Path) -> None:
         summary = {"output": dict(manifest.output), "quality": dict(manifest.quality)}
         self._print({"type": "done", "path": str(target), **summary})
+
+
+def _duration(seconds: int) -> str:
+    minutes, rest = divmod(seconds, 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def plus_minus(estimate: Mapping[str, float], digits: int) -> str:

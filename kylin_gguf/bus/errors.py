@@ -41,6 +41,7 @@ _TABLE: dict[type[KylinError], str] = {
     errors.ToolFailed: "Convert.ToolFailed",
     errors.VerificationFailed: "Convert.VerificationFailed",
     errors.ExtraMissing: "Convert.ExtraMissing",
+    errors.BadMatrix: "Convert.BadMatrix",
     errors.NativeError: "Native.Failed",
     errors.LibrariesMissing: "Native.Missing",
     errors.LibraryLoadFailed: "Native.LoadFailed",

@@ -40,6 +40,7 @@ EXIT_CODES: dict[type[KylinError], int] = {
     errors.ToolFailed: 36,
     errors.VerificationFailed: 37,
     errors.ExtraMissing: 38,
+    errors.BadMatrix: 39,
     errors.NativeError: 40,
     errors.LibrariesMissing: 41,
     errors.LibraryLoadFailed: 42,

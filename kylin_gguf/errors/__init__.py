@@ -35,6 +35,7 @@ from kylin_gguf.errors.bus import (
 )
 from kylin_gguf.errors.convert import (
     BadCheckpoint,
+    BadMatrix,
     ConverterMissing,
     ConvertError,
     ExtraMissing,
@@ -93,6 +94,7 @@ __all__ = [
     "AccessDenied",
     "ActuatorError",
     "BadCheckpoint",
+    "BadMatrix",
     "BusError",
     "Busy",
     "Cancelled",

@@ -15,22 +15,33 @@ from kylin_convert.compare import Compared
 from kylin_convert.divergence import TOOL, Quality, Sampling, difference
 from kylin_convert.tools import Toolbox
 from kylin_gguf import config, gguf_info
-from kylin_gguf.errors import FileMissing, InvalidValue, NoSpace, UnsupportedModel, VerificationFailed
+from kylin_gguf.errors import (
+    FileMissing,
+    InvalidValue,
+    NoSpace,
+    ToolFailed,
+    UnsupportedModel,
+    VerificationFailed,
+)
 from kylin_gguf.gguf_info import GgufInfo
 from kylin_gguf.records import Progress, Settings, no_progress
 from tests.tiny_model import write_model
 
 TEXT = Corpus("zh", "0" * 64, "text")
 SAMPLING = Sampling(64, 3)
+SIZE = 20 + 3 * 64 * 4 + 3 * 31 * (4 + 4) * 2
+"""Of a reference's file: a vocabulary of 4, scale and minimum, two bytes each."""
 # Chunks of perplexity e, e^2, e^3: the tool prints means over what it has seen so far.
 REFERENCE = f"over 3 chunks\\n[1]{math.e:.4f},[2]{math.exp(1.5):.4f},[3]{math.exp(2):.4f},\\n"
-TABLE = f"""chunk  PPL  ln(PPL(Q)/PPL(base))  KL Divergence  Δp RMS  Same top p
+TABLE = f"""over 3 chunks
+chunk  PPL  ln(PPL(Q)/PPL(base))  KL Divergence  Δp RMS  Same top p
    1    {math.e:.4f} ± 0.1    0.00000 ±    0.1    0.10000 ±    0.2    1.0 ±  0.1 %    90.000 ±  1.0 %
    2    {math.exp(1.5):.4f} ± 0.1    0.00000 ±    0.1    0.20000 ±    0.2    1.0 ±  0.1 %    80.000 ±  1.0 %
    3    {math.exp(2):.4f} ± 0.1    0.00000 ±    0.1    0.30000 ±    0.2    1.0 ±  0.1 %    70.000 ±  1.0 %
 
 99.9%   KLD:   2.500000
 """
+WRITES = "import sys, pathlib; pathlib.Path(sys.argv[sys.argv.index('--kl-divergence-base') + 1])"
 SCRIPT = f"""#!{sys.executable}
 import sys
 from pathlib import Path
@@ -41,7 +52,7 @@ if "--version" in sys.argv:
 elif "--kl-divergence" in sys.argv:
     print({TABLE!r})
 elif "--kl-divergence-base" in sys.argv:
-    Path(sys.argv[sys.argv.index("--kl-divergence-base") + 1]).write_bytes(b"logits")
+    Path(sys.argv[sys.argv.index("--kl-divergence-base") + 1]).write_bytes(bytes({SIZE}))
     print("{REFERENCE}")
 """
 
@@ -71,7 +82,7 @@ def _calls(folder: Path, option: str) -> int:
 def test_chunks_are_had_back_from_running_means(own: Settings, model: GgufInfo) -> None:
     seen: list[Progress] = []
     with reference.opened(own, model, TEXT, SAMPLING, no_progress) as known:
-        assert known.logits.read_bytes() == b"logits"
+        assert known.logits.stat().st_size == SIZE
         assert known.quality.perplexities == pytest.approx([1, 2, 3], abs=1e-3)
     found = list(compare.compare(own, model, [model], [TEXT], SAMPLING, seen.append))
     quality = found[1].quality
@@ -122,7 +133,11 @@ def test_a_full_disk_is_said_before_hours_of_work(
 
 @pytest.mark.parametrize(
     ("printed", "said"),
-    [("print('[1]nan,[2]nan,')", "no finite probabilities"), ("print('you need at least')", "too short")],
+    [
+        ("print('over 2 chunks [1]nan,[2]nan,')", "no finite probabilities"),
+        ("print('you need at least')", "too short"),
+        (f"{WRITES}.write_bytes(b'half'); print('over 1 chunks [1]2.0,')", "wrote 4 bytes"),
+    ],
 )
 def test_what_is_no_figure_is_refused(
     own: Settings, model: GgufInfo, tmp_path: Path, printed: str, said: str
@@ -144,7 +159,7 @@ def test_models_that_cannot_be_compared(own: Settings, model: GgufInfo, tmp_path
 
 def test_the_size_of_a_reference_is_two_bytes_an_entry() -> None:
     # 255 of 512 tokens; 151936 entries, a scale and a minimum; the tokens' ids; as the tool writes it.
-    assert Sampling(512, 2).logits_bytes(151936) == 2 * (255 * 2 * (151936 + 4)) + 2 * 512 * 4
+    assert Sampling(512, 2).logits_bytes(151936) == 20 + 2 * (255 * 2 * (151936 + 4)) + 2 * 512 * 4
 
 
 def test_a_model_of_little_context_is_read_in_shorter_chunks(model: GgufInfo) -> None:
@@ -206,3 +221,16 @@ def test_generation_must_agree_with_reading_at_once(
     monkeypatch.setattr(divergence, "decode_one_by_one", lambda *_: (single, 2.0))
     with pytest.raises(VerificationFailed, match="token by token"):
         verify.check_generation(toolbox, model)
+
+
+def test_lost_output_is_asked_for_again(own: Settings, model: GgufInfo, tmp_path: Path) -> None:
+    tool, flag = tmp_path / "native" / TOOL, tmp_path / "ran"
+    told = "over 2 chunks [1]2.0,"
+    script = f"import pathlib; f = pathlib.Path({str(flag)!r})\n"
+    script += f"print({told!r} + '[2]2.0,' * f.exists()); f.touch()"
+    tool.write_text(f"#!{sys.executable}\n{script}\n", encoding="utf-8")
+    single, whole = divergence.decode_one_by_one(Toolbox(own, tmp_path), model, TEXT, 64)
+    assert single == whole == pytest.approx(math.log(2))
+    tool.write_text(f"#!{sys.executable}\nprint({told!r})\n", encoding="utf-8")
+    with pytest.raises(ToolFailed, match="was lost"):
+        divergence.decode_one_by_one(Toolbox(own, tmp_path), model, TEXT, 64)

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kylin_convert import calibration, quantise
-from kylin_convert.imatrix import ProgressParser
+from kylin_convert.divergence import ProgressParser
 from kylin_convert.tools import Toolbox
 from kylin_gguf import config
 from kylin_gguf.errors import LibrariesMissing, ToolFailed, UnknownQuantisation
