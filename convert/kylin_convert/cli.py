@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from kylin_convert import compare_cli, estimate, pipeline, source, view
+from kylin_convert import compare_cli, estimate, pipeline, publish, source, view
+from kylin_convert.card import write as write_card
 from kylin_convert.quantise import Recipe
-from kylin_gguf import catalogue, config
+from kylin_gguf import catalogue, config, gguf_info
 from kylin_gguf.errors import InvalidValue
 from kylin_gguf.records import Settings
 from kylin_gguf.translation import translate as _
@@ -77,6 +78,17 @@ def convert(  # noqa: PLR0913, PLR0917 - one parameter for each option
     embedding_type: Annotated[
         str, typer.Option(metavar="TYPE", help=_("The type of the token embeddings."), show_default=False)
     ] = "",
+    card: Annotated[
+        bool, typer.Option("--card", help=_("Write a model card with what was measured beside the file."))
+    ] = False,
+    upload: Annotated[
+        str,
+        typer.Option(
+            metavar="OWNER/NAME",
+            help=_("Put file, manifest and card into a repository of the hub; a new one is private."),
+            show_default=False,
+        ),
+    ] = "",
 ) -> None:
     """Command ``convert``."""
     settings = config.load()
@@ -91,7 +103,13 @@ def convert(  # noqa: PLR0913, PLR0917 - one parameter for each option
             unquantised = opened.unquantised_bytes(plan.form) if plan.form else opened.size
             shown.plan(plan, estimate.seconds(plan.steps, plan.parameters, unquantised, settings))
         else:
-            shown.done(pipeline.convert(request, settings, shown.progress, shown.notice), target)
+            made = pipeline.convert(request, settings, shown.progress, shown.notice)
+            shown.done(made, target)
+            if card:
+                text = write_card(made, gguf_info.read(target))
+                target.with_name(f"{target.name}.md").write_text(text, encoding="utf-8")
+            if upload:
+                shown.notice(publish.upload(target, made, upload))
 
 
 def _default_quantisation(source_name: str, settings: Settings) -> str:

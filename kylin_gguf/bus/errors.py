@@ -32,6 +32,7 @@ _TABLE: dict[type[KylinError], str] = {
     errors.ChecksumMismatch: "Store.Checksum",
     errors.SourceFailed: "Store.SourceFailed",
     errors.SourcesExhausted: "Store.SourcesExhausted",
+    errors.UploadFailed: "Store.UploadFailed",
     errors.ConvertError: "Convert.Failed",
     errors.ConverterMissing: "Convert.Missing",
     errors.NotACheckpoint: "Convert.NotACheckpoint",

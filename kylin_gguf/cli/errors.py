@@ -31,6 +31,7 @@ EXIT_CODES: dict[type[KylinError], int] = {
     errors.SourceFailed: 23,
     errors.SourcesExhausted: 24,
     errors.NotWritable: 25,
+    errors.UploadFailed: 26,
     errors.ConvertError: 30,
     errors.ConverterMissing: 31,
     errors.NotACheckpoint: 32,

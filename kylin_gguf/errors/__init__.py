@@ -82,6 +82,7 @@ from kylin_gguf.errors.store import (
     SourceFailed,
     SourcesExhausted,
     StoreError,
+    UploadFailed,
 )
 from kylin_gguf.errors.usage import (
     ConfigError,
@@ -147,6 +148,7 @@ __all__ = [
     "UnknownOption",
     "UnknownQuantisation",
     "UnsupportedModel",
+    "UploadFailed",
     "UsageError",
     "VerificationFailed",
     "WorkerDied",
