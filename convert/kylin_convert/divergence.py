@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, Self
 
 from kylin_convert.calibration import Corpus
 from kylin_convert.imatrix import context_of
@@ -88,6 +88,12 @@ class Quality:
     divergences: tuple[float, ...] = ()
     same_top: tuple[float, ...] = ()
     worst: float = 0.0
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Rebuild from the fields that ``dataclasses.asdict`` gave, by way of JSON."""
+        lists = {key: tuple(item) for key, item in value.items() if isinstance(item, list)}
+        return cls(**{**value, **lists})
 
     @property
     def perplexity(self) -> Estimate:

@@ -75,9 +75,8 @@ def opened(
                 partial.unlink(missing_ok=True)
             work.write_atomically(record, json.dumps(asdict(quality)))
         record.touch()  # what was used last is pruned last
-        kept = json.loads(record.read_text(encoding="utf-8"))
-        lists = {name: tuple(value) for name, value in kept.items() if isinstance(value, list)}
-        yield Reference(logits, Quality(**{**kept, **lists, "text": corpus.name}), toolbox)
+        kept = Quality.from_json(json.loads(record.read_text(encoding="utf-8")))
+        yield Reference(logits, replace(kept, text=corpus.name), toolbox)
     prune(root)
 
 
