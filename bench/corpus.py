@@ -6,12 +6,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
 from collections.abc import AsyncIterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from bench.case import OURS, Bar, Case, Contender, Figure, Prepared, Sample, Wanted
@@ -46,10 +46,7 @@ def corpus_case(quantisation: str) -> Case:
     @contextlib.asynccontextmanager
     async def prepare(wanted: Wanted) -> AsyncIterator[Prepared]:
         bench = _Bench(wanted, quantisation)
-        contenders = {
-            name: Contender(lambda _, name=name: asyncio.to_thread(bench.sample, name))  # type: ignore[misc]
-            for name in (OURS, OTHER)
-        }
+        contenders = {name: Contender(partial(bench.sample, name)) for name in (OURS, OTHER)}
         conditions = {
             "threads": bench.toolbox.threads,
             "sampling": "none",
@@ -89,8 +86,12 @@ class _Bench:
         """Return one of the folder's texts."""
         return calibration.read_text(self._texts / f"{name}.txt")
 
-    def sample(self, contender: str) -> Sample:
-        """Return the figures of a file that was weighed by the text of ``contender``."""
+    async def sample(self, contender: str, _: int) -> Sample:
+        """Return the figures of a file that was weighed by the text of ``contender``.
+
+        Nothing else runs meanwhile, so this may block; chat templates are stopped by a signal, which only
+        the main thread can have.
+        """
         corpus = calibration.shipped(self._model) if contender == OURS else self.text("other")
         made = self._made(corpus)
         found = {language: self._quality(made, self.text(language)) for language in LANGUAGES}
