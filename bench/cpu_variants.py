@@ -38,7 +38,7 @@ TOKENS = 64
 BOUND = 0.01
 """Mean divergence (Kullback-Leibler, in nats) that still counts as rounding."""
 
-_TEXT = Path(__file__).parents[1] / "convert" / "kylin_convert" / "corpus" / "held-out.txt"
+_TEXT = Path(__file__).parents[1] / "convert" / "kylin_convert" / "corpus" / "held-out-en.txt"
 _PREFIX = "libggml-cpu-"
 
 

@@ -18,6 +18,7 @@ from kylin_gguf.records import Settings
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _STOP_SECONDS = 5.0
+_ATTEMPTS = 10
 _LAST_WORDS = 300
 """Characters of a failed tool's output that the error repeats."""
 
@@ -82,6 +83,27 @@ class Toolbox:
             words = " ".join(_LOG_PREFIX.sub("", output).split())[-_LAST_WORDS:]
             raise ToolFailed(tool, status, words)
         return output
+
+    def run_for_output(
+        self,
+        tool: str,
+        arguments: Sequence[str],
+        heard: Callable[[str], None],
+        is_whole: Callable[[str], bool],
+    ) -> str:
+        """Run ``tool`` as ``run`` does until its output ``is_whole``, ten times at most.
+
+        Nothing flushes llama.cpp's logger at exit (common_log_main in common/log.cpp says so), and a tool
+        that ends quickly loses its last lines: three of ten runs with a tiny model, where another is cheap.
+
+        Raises:
+            ToolFailed: as ``run``, or the end of the output was lost each time.
+        """
+        for _ in range(_ATTEMPTS):
+            output = self.run(tool, arguments, heard)
+            if is_whole(output):
+                return output
+        raise ToolFailed(tool, 0, "the end of its output was lost")
 
     def version(self) -> str:
         """Return the build of llama.cpp, e.g. ``b11312 (0c1e57098)``."""

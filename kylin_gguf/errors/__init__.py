@@ -35,6 +35,7 @@ from kylin_gguf.errors.bus import (
 )
 from kylin_gguf.errors.convert import (
     BadCheckpoint,
+    BadMatrix,
     ConverterMissing,
     ConvertError,
     ExtraMissing,
@@ -81,6 +82,7 @@ from kylin_gguf.errors.store import (
     SourceFailed,
     SourcesExhausted,
     StoreError,
+    UploadFailed,
 )
 from kylin_gguf.errors.usage import (
     ConfigError,
@@ -93,6 +95,7 @@ __all__ = [
     "AccessDenied",
     "ActuatorError",
     "BadCheckpoint",
+    "BadMatrix",
     "BusError",
     "Busy",
     "Cancelled",
@@ -145,6 +148,7 @@ __all__ = [
     "UnknownOption",
     "UnknownQuantisation",
     "UnsupportedModel",
+    "UploadFailed",
     "UsageError",
     "VerificationFailed",
     "WorkerDied",

@@ -100,3 +100,14 @@ class ExtraMissing(ConvertError):
     feature: str
     package: str
     extra: str
+
+
+@dataclass(eq=False)
+class BadMatrix(ConvertError):
+    """An importance matrix that is malformed, or of another model."""
+
+    code: ClassVar[str] = "convert.bad-matrix"
+    sentence: ClassVar[str] = N_("{path} is no importance matrix for this model: {reason}.")
+    remedy: ClassVar[str] = N_("Leave --imatrix out, and one is measured.")
+    path: str
+    reason: str

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from kylin_convert.metadata import read_metadata
-from kylin_convert.plan import make_plan
 from kylin_convert.source import open_path, open_source
 from kylin_gguf import config
 from kylin_gguf.errors import BadCheckpoint, FileMissing, NotACheckpoint, UnknownModel
@@ -41,23 +40,6 @@ def test_hashes_cover_everything_the_result_depends_on(tmp_path: Path) -> None:
     (tmp_path / "chat_template.jinja").write_text("new", encoding="utf-8")
     after = open_path(tmp_path).hashes(no_progress)
     assert after.keys() - before.keys() == {"chat_template.jinja"}
-
-
-@pytest.mark.parametrize(
-    ("quantisation", "form", "steps"),
-    [
-        ("Q4_K_M", "F16", ("write", "imatrix", "quantise", "verify")),
-        ("Q8_0", "F16", ("write", "quantise", "verify")),
-        ("BF16", "BF16", ("write", "place", "verify")),
-    ],
-)
-def test_plans(tmp_path: Path, quantisation: str, form: str, steps: tuple[str, ...]) -> None:
-    tiny.write(tmp_path)
-    source = open_path(tmp_path)
-    plan = make_plan(source, tmp_path / "out.gguf", quantisation)
-    assert (plan.form, plan.steps, plan.notices) == (form, steps, ())
-    assert plan.output_bytes < source.size * 1.5
-    assert json.loads(json.dumps(plan.to_json()))["output"] == str(tmp_path / "out.gguf")
 
 
 def test_metadata_follows_the_model_card(tmp_path: Path) -> None:
