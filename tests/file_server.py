@@ -17,8 +17,8 @@ class FileServer:
     """What the server does with each path, and what it was asked.
 
     ``break_after`` closes that many connections after the given numbers of body bytes, ``stall_after`` keeps
-    them open without another byte; both only at paths that begin with ``trouble_at``. ``pause`` is how long
-    it waits after each ``PIECE`` bytes, in seconds.
+    them open without another byte; both only at paths that begin with ``trouble_at``, and where no end of a
+    range was asked for. ``pause`` is how long it waits after each ``PIECE`` bytes, in seconds.
     """
 
     url: str = ""
@@ -52,15 +52,17 @@ class FileServer:
             if code := self.refusals.get(path):
                 handler.send_header("X-Error-Code", code)
             return self._end(handler)
-        body, start = self.files[path], 0
+        body, start, bounded = self.files[path], 0, False
         asked = sent.get("Range", "")
         if asked and self.ranges and sent.get("If-Range", self.etag) == self.etag:
-            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+            first, _, last = asked.removeprefix("bytes=").partition("-")
+            start, bounded = int(first), bool(last)
+            body = body[: int(last) + 1] if bounded else body
             if start >= len(body):
                 handler.send_response(416)
                 return self._end(handler)
             handler.send_response(206)
-            handler.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+            handler.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(self.files[path])}")
         else:
             handler.send_response(200)
         handler.send_header("Content-Length", str(len(body) - start))
@@ -70,7 +72,7 @@ class FileServer:
             handler.send_header(name, value)
         handler.end_headers()
         if handler.command == "GET":
-            trouble = path.startswith(self.trouble_at)
+            trouble = path.startswith(self.trouble_at) and not bounded
             end = start + self.break_after.pop(0) if trouble and self.break_after else len(body)
             stall = self.stall_after.pop(0) if trouble and self.stall_after else None
             self._send(handler, body[start:end], stall)

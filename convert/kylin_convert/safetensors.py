@@ -26,7 +26,7 @@ MAX_HEADER = 100_000_000
 MAX_TENSORS = 1 << 18
 """Tensors of a file; DeepSeek-R1, the largest in experts, has 91 thousand in all of its files."""
 
-_LENGTH_BYTES = 8
+LENGTH_BYTES = 8
 _MAX_DIMENSIONS = 8
 # What the tensor's bytes are read as. NumPy has no bfloat16, so its bits travel as uint16.
 _STORED: dict[str, np.dtype[Any]] = {
@@ -86,8 +86,8 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-            if size < _LENGTH_BYTES or not 0 < length <= min(MAX_HEADER, size - _LENGTH_BYTES):
+            length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+            if size < LENGTH_BYTES or not 0 < length <= min(MAX_HEADER, size - LENGTH_BYTES):
                 raise BadCheckpoint(str(path), "it is truncated or not a safetensors file")
             header = file.read(length)
     except OSError as error:
@@ -101,7 +101,7 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     entries.pop("__metadata__", None)
     if len(entries) > MAX_TENSORS:
         raise BadCheckpoint(str(path), f"it lists {len(entries)} tensors, more than {MAX_TENSORS}")
-    start = _LENGTH_BYTES + length
+    start = LENGTH_BYTES + length
     tensors = {name: _tensor(path, name, entry, start, size) for name, entry in entries.items()}
     _refuse_overlaps(path, tensors)
     return tensors

@@ -145,8 +145,12 @@ def _open_checkpoint(checkpoint: Checkpoint, name: str, revision: str, *more: Pa
     return Source(name, path, revision, (*files, *more), family, upstream)
 
 
-def open_source(text: str, settings: Settings, progress: ProgressCallback) -> Source:
+def open_source(
+    text: str, settings: Settings, progress: ProgressCallback, *, outline: bool = False
+) -> Source:
     """Open what the user named: a path, an installed or catalogued model, or a repository (``remote.parse``).
+
+    With ``outline`` the weights of a repository are not downloaded: enough for a plan. An adapter's are.
 
     Raises:
         SourceFailed, ChecksumMismatch, NoSpace: the hub did not deliver, or there is no room for it.
@@ -157,7 +161,7 @@ def open_source(text: str, settings: Settings, progress: ProgressCallback) -> So
     if path.exists() or path.suffix == ".gguf" or path.is_absolute():
         found = _Found(path.absolute(), str(path.absolute()), "")
     elif reference := remote.parse(text):
-        snapshot = remote.fetch(reference, settings, progress)
+        snapshot = remote.fetch(reference, settings, progress, _check, outline=outline)
         found = _Found(snapshot.folder, text, snapshot.revision)
     else:
         installed = Store(settings, catalogue.load(settings.catalogue)).resolve(text)
@@ -165,6 +169,12 @@ def open_source(text: str, settings: Settings, progress: ProgressCallback) -> So
     if lora.is_adapter(found.path):
         return _open_adapter(found, settings, progress)
     return open_path(found.path, found.name, found.revision)
+
+
+def _check(folder: Path) -> None:
+    """Refuse what cannot be converted while its weights are still on the hub."""
+    if not lora.is_adapter(folder):
+        open_path(folder)
 
 
 @dataclass(frozen=True)
@@ -183,7 +193,7 @@ def _open_adapter(found: _Found, settings: Settings, progress: ProgressCallback)
         if reference is None:
             reason = f"its base model '{text}' is neither a folder nor a repository"
             raise NotACheckpoint(found.name, reason)
-        folder = remote.fetch(reference, settings, progress).folder
+        folder = remote.fetch(reference, settings, progress, _check).folder
     merged = lora.merge(Checkpoint.open(folder.absolute()), found.path)
     files = [found.path / name for name in (lora.CONFIG, lora.WEIGHTS)]
     return _open_checkpoint(merged, found.name, found.revision, *files)

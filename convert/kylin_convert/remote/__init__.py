@@ -16,9 +16,10 @@ from importlib import import_module
 from pathlib import Path
 
 from kylin_convert.remote.listing import Listing, RemoteFile, needed
+from kylin_convert.remote.outline import sketch
 from kylin_convert.work import locked_directory
 from kylin_gguf.errors import ChecksumMismatch, NotACheckpoint, SourceFailed
-from kylin_gguf.records import Progress, ProgressCallback, Settings
+from kylin_gguf.records import Progress, ProgressCallback, Settings, no_progress
 from kylin_gguf.sources import http
 from kylin_gguf.sources.base import require_space
 
@@ -61,8 +62,18 @@ def parse(text: str) -> Reference | None:
     return Reference(found["hub"] or "hf", found["id"], found["revision"] or "")
 
 
-def fetch(reference: Reference, settings: Settings, progress: ProgressCallback) -> Snapshot:
+def fetch(
+    reference: Reference,
+    settings: Settings,
+    progress: ProgressCallback,
+    check: Callable[[Path], object] = lambda _: None,
+    *,
+    outline: bool = False,
+) -> Snapshot:
     """Download what a conversion needs of ``reference`` into the cache, resuming what is there.
+
+    Before the weights, ``check`` gets a folder that is the checkpoint but for them (``remote.outline``), and
+    may raise. With ``outline`` that folder is the result, unless the weights are there already.
 
     Raises:
         SourceFailed: the hub cannot be reached, or refuses, and there is no earlier copy.
@@ -73,10 +84,16 @@ def fetch(reference: Reference, settings: Settings, progress: ProgressCallback) 
     """
     root = settings.cache_dir / "checkpoints" / reference.hub
     with locked_directory(root, reference.repository.replace("/", "--")) as directory:
-        return _fetch(reference, _Store(directory, reference), progress)
+        return _fetch(reference, _Store(directory, reference), progress, check, outline)
 
 
-def _fetch(reference: Reference, store: _Store, progress: ProgressCallback) -> Snapshot:
+def _fetch(
+    reference: Reference,
+    store: _Store,
+    progress: ProgressCallback,
+    check: Callable[[Path], object],
+    outline: bool,
+) -> Snapshot:
     hub = import_module(f"{__name__}.{_MODULES[reference.hub]}")
     list_files: Callable[[str, str, str], Listing] = hub.list_files
     try:
@@ -91,6 +108,13 @@ def _fetch(reference: Reference, store: _Store, progress: ProgressCallback) -> S
     files = needed(listing.files)
     if not any(file.is_weights for file in files):
         raise NotACheckpoint(reference.label, "the repository has no weights that can be read")
+    if not outline:
+        store.require_space(listing, files)
+    sketched = store.outline(listing, files)
+    if sketched is not None:
+        check(sketched.folder)
+        if outline:
+            return sketched
     return store.fill(listing, files, progress)
 
 
@@ -109,14 +133,41 @@ class _Store:
         commit = self._note.read_text("utf-8")
         return Snapshot(self._directory / commit, commit)
 
+    def outline(self, listing: Listing, files: tuple[RemoteFile, ...]) -> Snapshot | None:
+        """Make the folder without weights; None where they are here, or of the form that has no header."""
+        real = self._folder(listing)
+        missing = [file for file in files if file.is_weights and not self._is_whole(real / file.name, file)]
+        if not missing or any(file.is_pickled for file in missing):
+            return None
+        folder = real.with_name(f"outline-{real.name}")
+        for file in files:
+            target = folder / file.name
+            if file in missing and file.local is None:
+                sketch(self._label, file, listing.headers, target)
+                continue
+            if not self._is_whole(real / file.name, file):
+                self._download(real, file, listing, _Shifted(no_progress, 0, 0))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            target.symlink_to(real / file.name)
+        return Snapshot(folder, listing.revision)
+
+    def require_space(self, listing: Listing, files: tuple[RemoteFile, ...]) -> None:
+        """Raise NoSpace unless what is missing of ``files`` fits."""
+        folder = self._folder(listing)
+        missing = [file for file in files if not file.local and not self._is_whole(folder / file.name, file)]
+        started = sum(_size(folder / f"{file.name}.part") for file in missing)
+        require_space(self._directory, sum(file.size for file in missing) - started)
+
+    def _folder(self, listing: Listing) -> Path:
+        # A branch's name may have slashes; a hub that gives no commit gives that.
+        return self._directory / listing.revision.replace("/", "--")
+
     def fill(self, listing: Listing, files: tuple[RemoteFile, ...], progress: ProgressCallback) -> Snapshot:
         """Download what is missing of ``files``."""
-        # A branch's name may have slashes; a hub that gives no commit gives that.
-        folder = self._directory / listing.revision.replace("/", "--")
+        folder = self._folder(listing)
         folder.mkdir(parents=True, exist_ok=True)
         missing = [file for file in files if not self._is_whole(folder / file.name, file)]
-        started = sum(_size(folder / f"{file.name}.part") for file in missing)
-        require_space(folder, sum(file.size for file in missing if not file.local) - started)
         total, done = sum(file.size for file in files), sum(f.size for f in files if f not in missing)
         for file in missing:
             self._download(folder, file, listing, _Shifted(progress, done, total))

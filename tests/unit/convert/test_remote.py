@@ -12,11 +12,11 @@ import pytest
 from huggingface_hub import constants
 
 from kylin_convert import remote
-from kylin_convert.remote import Reference
+from kylin_convert.remote import Reference, outline
 from kylin_convert.source import Source, open_source
 from kylin_convert.work import locked_directory
 from kylin_gguf import config
-from kylin_gguf.errors import Busy, ChecksumMismatch, NoSpace, NotACheckpoint, SourceFailed
+from kylin_gguf.errors import BadCheckpoint, Busy, ChecksumMismatch, NoSpace, NotACheckpoint, SourceFailed
 from kylin_gguf.records import Progress, Settings, no_progress
 from kylin_gguf.sources import base, http, modelscope
 from tests import tiny_checkpoint as tiny
@@ -84,7 +84,9 @@ def blob(files: dict[str, bytes], name: str = WEIGHTS) -> str:
 
 
 def downloads(server: FileServer) -> list[str]:
-    return [path for command, path, _ in server.requests if command == "GET" and not path.startswith("/api")]
+    """Return the paths that were asked for as a whole or from somewhere on; headers have an end."""
+    got = [(path, headers.get("range", "-")) for command, path, headers in lower(server) if command == "GET"]
+    return [path for path, part in got if not path.startswith("/api") and part.endswith("-")]
 
 
 def open_it(settings: Settings, text: str = NAME) -> Source:
@@ -153,7 +155,7 @@ def test_the_token_is_sent_to_the_hub_and_not_to_where_it_redirects(
         elsewhere.files[blob(files)] = files[WEIGHTS]
         open_it(settings)
         assert all(headers.get("authorization") == "Bearer hf_secret" for _, _, headers in lower(hub))
-        assert [headers.get("authorization") for _, _, headers in lower(elsewhere)] == [None]
+        assert {headers.get("authorization") for _, _, headers in lower(elsewhere)} == {None}
 
 
 def lower(server: FileServer) -> list[tuple[str, str, dict[str, str]]]:
@@ -164,9 +166,8 @@ def test_a_broken_connection_is_resumed(hub: FileServer, settings: Settings, fil
     size = len(files[WEIGHTS])
     hub.trouble_at, hub.break_after = blob(files), [size // 2]
     open_it(settings)
-    ranges = [
-        headers["range"] for _, path, headers in lower(hub) if path == blob(files) and "range" in headers
-    ]
+    asked = [headers.get("range", "") for _, path, headers in lower(hub) if path == blob(files)]
+    ranges = [part for part in asked if part.endswith("-")]
     assert ranges == [f"bytes={size // 2}-"]
 
 
@@ -207,6 +208,45 @@ def test_what_a_branch_was_before_is_deleted(
     assert {path.name for path in root.iterdir() if path.is_dir()} == {COMMIT, "a-tag"}
 
 
+def test_what_cannot_be_converted_is_refused_before_its_weights_are_downloaded(
+    hub: FileServer, settings: Settings, files: dict[str, bytes]
+) -> None:
+    stated = json.loads(files["config.json"])
+    other = json.dumps({**stated, "hidden_size": 128, "head_dim": 64}).encode()
+    siblings = [{"rfilename": name, "size": len(content)} for name, content in files.items()]
+    publish(hub, [{**s, "size": len(other)} if s["rfilename"] == "config.json" else s for s in siblings])
+    hub.files[f"/{NAME}/resolve/{COMMIT}/config.json"] = other
+    with pytest.raises(BadCheckpoint, match=r"config\.json says"):
+        open_it(settings)
+    assert not any(path.endswith("safetensors") or "blobs" in path for path in downloads(hub))
+
+
+def test_a_plan_needs_no_weights(hub: FileServer, settings: Settings, files: dict[str, bytes]) -> None:
+    planned = open_source(NAME, settings, no_progress, outline=True)
+    assert blob(files) not in downloads(hub)
+    sizes = planned.size, planned.unquantised_bytes("F16")
+    real = open_it(settings)
+    assert sizes == (real.size, real.unquantised_bytes("F16"))
+    assert not any("outline" in path.name for path in real.path.parent.iterdir())
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_header_longer_than_expected(
+    hub: FileServer, settings: Settings, monkeypatch: pytest.MonkeyPatch, ranges: bool
+) -> None:
+    monkeypatch.setattr(outline, "_GUESS", 16)
+    hub.ranges = ranges
+    assert open_source(NAME, settings, no_progress, outline=True).kind == "checkpoint"
+
+
+def test_weights_that_are_something_else(
+    hub: FileServer, settings: Settings, files: dict[str, bytes]
+) -> None:
+    hub.files[blob(files)] = b"\xff" * 64
+    with pytest.raises(SourceFailed, match="not a safetensors file"):
+        open_it(settings)
+
+
 def test_two_do_not_download_the_same(hub: FileServer, settings: Settings) -> None:
     root = settings.cache_dir / "checkpoints" / "hf"
     with locked_directory(root, "owner--model"), pytest.raises(Busy):
@@ -232,7 +272,7 @@ def test_a_slow_connection_is_waited_for(
 def test_other_bytes_than_the_hub_promises_are_refused(
     hub: FileServer, settings: Settings, files: dict[str, bytes]
 ) -> None:
-    hub.files[blob(files)] = bytes(len(files[WEIGHTS]))
+    hub.files[blob(files)] = files[WEIGHTS][:-1] + bytes([files[WEIGHTS][-1] ^ 1])
     with pytest.raises(ChecksumMismatch):
         open_it(settings)
     hub.files[blob(files)] = files[WEIGHTS]
