@@ -39,7 +39,9 @@ TOKENS = 64
 BOUND = 0.01
 """Mean divergence (Kullback-Leibler, in nats) that still counts as rounding."""
 
-_PROBE = Probe(Path(__file__).parents[1] / "convert" / "kylin_convert" / "corpus" / "held-out.txt", pieces=4)
+_PROBE = Probe(
+    Path(__file__).parents[1] / "convert" / "kylin_convert" / "corpus" / "held-out-en.txt", pieces=4
+)
 _PREFIX = "libggml-cpu-"
 
 

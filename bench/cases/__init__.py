@@ -8,15 +8,16 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from bench.case import Case
-from bench.cases import engine
+from bench.cases import convert, engine
 from kylin_gguf.errors import near
 
 
 def every() -> dict[str, Case]:
     """Return all cases by name."""
     found: list[Case] = []
-    for module in pkgutil.iter_modules(engine.__path__, f"{engine.__name__}."):
-        found.append(importlib.import_module(module.name).CASE)
+    for group in (convert, engine):
+        for module in pkgutil.iter_modules(group.__path__, f"{group.__name__}."):
+            found.append(importlib.import_module(module.name).CASE)
     return {case.name: case for case in sorted(found, key=lambda case: case.name)}
 
 

@@ -35,8 +35,10 @@ from kylin_gguf.errors.bus import (
 )
 from kylin_gguf.errors.convert import (
     BadCheckpoint,
+    BadMatrix,
     ConverterMissing,
     ConvertError,
+    ExtraMissing,
     NotACheckpoint,
     ToolFailed,
     UnknownArchitecture,
@@ -80,6 +82,7 @@ from kylin_gguf.errors.store import (
     SourceFailed,
     SourcesExhausted,
     StoreError,
+    UploadFailed,
 )
 from kylin_gguf.errors.usage import (
     ConfigError,
@@ -92,6 +95,7 @@ __all__ = [
     "AccessDenied",
     "ActuatorError",
     "BadCheckpoint",
+    "BadMatrix",
     "BusError",
     "Busy",
     "Cancelled",
@@ -108,6 +112,7 @@ __all__ = [
     "EngineError",
     "ExecutorFailed",
     "ExecutorTimeout",
+    "ExtraMissing",
     "FdPassingMissing",
     "FileMissing",
     "InternalError",
@@ -143,6 +148,7 @@ __all__ = [
     "UnknownOption",
     "UnknownQuantisation",
     "UnsupportedModel",
+    "UploadFailed",
     "UsageError",
     "VerificationFailed",
     "WorkerDied",

@@ -70,3 +70,15 @@ class SourcesExhausted(StoreError):
     remedy: ClassVar[str] = N_("Check the network, HF_ENDPOINT and HF_HUB_OFFLINE, or name a local file.")
     name: str
     attempts: tuple[str, ...]
+
+
+@dataclass(eq=False)
+class UploadFailed(StoreError):
+    """A finished file that a hub did not take."""
+
+    code: ClassVar[str] = "store.upload-failed"
+    sentence: ClassVar[str] = N_("{path} could not be uploaded to {repository}: {reason}.")
+    remedy: ClassVar[str] = N_("The file is finished and stays where it is; check HF_TOKEN and the network.")
+    path: str
+    repository: str
+    reason: str

@@ -21,8 +21,9 @@ def test_bars_are_of_figures_the_case_has(case: Case) -> None:
 
 
 def test_every_module_holds_the_case_of_its_name() -> None:
-    modules = {path.stem for path in Path(engine.__file__).parent.glob("[a-z]*.py")}
-    assert set(cases.every()) == {f"engine/{name.replace('_', '-')}" for name in modules}
+    folder = Path(engine.__file__).parents[1]
+    modules = {f"{path.parent.name}/{path.stem}" for path in folder.glob("*/[a-z]*.py")}
+    assert set(cases.every()) == {name.replace("_", "-") for name in modules}
 
 
 def test_cases_are_chosen_by_name_or_pattern_once() -> None:
