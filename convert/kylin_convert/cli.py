@@ -95,7 +95,7 @@ def convert(  # noqa: PLR0913, PLR0917 - one parameter for each option
     quant = quant or _default_quantisation(source_name, settings)
     recipe = Recipe(quant, tuple(map(_override, tensor_type or ())), output_type, embedding_type)
     with view.terminable(), view.opened(as_json) as shown:
-        opened = source.open_source(source_name, settings, shown.progress)
+        opened = source.open_source(source_name, settings, shown.progress, outline=dry_run)
         target = output or Path(f"{_stem(opened.name)}-{quant.upper()}.gguf")
         request = pipeline.Request(opened, target, recipe, force, keep, calibration, imatrix)
         if dry_run:

@@ -16,7 +16,6 @@ from kylin_convert.plan import Plan, make_plan
 from kylin_convert.quantise import QuantisePlan, Recipe
 from kylin_convert.source import Source
 from kylin_convert.tools import Toolbox
-from kylin_convert.writer import write_gguf
 from kylin_gguf import gguf_info, native
 from kylin_gguf.errors import InvalidValue
 from kylin_gguf.gguf_info import GgufInfo
@@ -158,11 +157,12 @@ class _Run:
     def _unquantised(self) -> GgufInfo:
         if self.request.source.model:
             return self.request.source.model
-        assert self.request.source.family is not None
         path = self.toolbox.directory / f"model-{self.plan.form}.gguf"
         if not path.is_file():
             with self._timed("write"), work.blaming_full_disk(path, self.plan.work_bytes):
-                write_gguf(self.request.source.family, path, self.plan.form, self.progress)
+                self.request.source.write_unquantised(
+                    path, self.plan.form, self.toolbox.settings, self.progress
+                )
         return gguf_info.read(path)
 
     def _matrix(self, model: GgufInfo) -> Path | None:

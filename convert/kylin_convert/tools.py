@@ -27,7 +27,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _LOG_PREFIX = re.compile(r"^\d+\.\d+\.\d+\.\d+ [A-Z] ", re.MULTILINE)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies; for ``preexec_fn``."""
     # Runs in the child between fork and exec; the library was loaded before, so this only makes a syscall.
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -71,13 +72,13 @@ class Toolbox:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             process_group=0,  # Ctrl-C is ours to handle: we end the tool, then clean up
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - it takes no lock that another thread could hold
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - it takes no lock that another thread could hold
         )
         try:
-            output = _listen(process, heard)
+            output = listen(process, heard)
             status = process.wait()
         finally:
-            _stop(process)
+            stop(process)
         if status not in accepted:
             words = " ".join(_LOG_PREFIX.sub("", output).split())[-_LAST_WORDS:]
             raise ToolFailed(tool, status, words)
@@ -116,7 +117,8 @@ def _environment() -> dict[str, str]:
     return {**kept, "LC_ALL": "C.UTF-8"}
 
 
-def _listen(process: subprocess.Popen[bytes], heard: Callable[[str], None]) -> str:
+def listen(process: subprocess.Popen[bytes], heard: Callable[[str], None]) -> str:
+    """Return all that ``process`` writes, as text; ``heard`` gets it piece by piece."""
     assert process.stdout is not None
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     pieces: list[str] = []
@@ -127,7 +129,8 @@ def _listen(process: subprocess.Popen[bytes], heard: Callable[[str], None]) -> s
     return "".join(pieces)
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End ``process`` if it runs, by force after a while, and close its pipe."""
     if process.poll() is None:
         process.terminate()
         try:
