@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from kylin_gguf import plugins
-from kylin_gguf.errors import LibrariesMissing, LibraryLoadFailed
+from kylin_gguf.errors import DeviceMissing, LibrariesMissing, LibraryLoadFailed
 from kylin_gguf.records import Device, DeviceKind, FailedPlugin, Settings
 
 log = logging.getLogger(__name__)
@@ -117,6 +117,23 @@ def devices() -> tuple[Device, ...]:
     return tuple(device for handle in handles if (device := _device(library, handle)) is not None)
 
 
+def device_handle(name: str) -> int:
+    """Return llama.cpp's handle of a device (ggml_backend_dev_by_name); ``load`` must have been called.
+
+    Raises:
+        DeviceMissing: no loaded back end has it.
+    """
+    handle = _library().ggml_backend_dev_by_name(name.encode())
+    if not handle:
+        raise DeviceMissing(name, tuple(device.name for device in devices()))
+    return int(handle)
+
+
+def cpu_buffer_type() -> int:
+    """Return llama.cpp's handle of plain RAM (ggml_backend_cpu_buffer_type)."""
+    return int(_library().ggml_backend_cpu_buffer_type())
+
+
 class LogLines:
     """Joins the pieces that llama.cpp logs into lines for ``sink``."""
 
@@ -209,6 +226,8 @@ _PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "ggml_backend_reg_dev_count": (ctypes.c_size_t, ctypes.c_void_p),
     "ggml_backend_dev_count": (ctypes.c_size_t,),
     "ggml_backend_dev_get": (ctypes.c_void_p, ctypes.c_size_t),
+    "ggml_backend_dev_by_name": (ctypes.c_void_p, ctypes.c_char_p),
+    "ggml_backend_cpu_buffer_type": (ctypes.c_void_p,),
     "ggml_backend_dev_name": (ctypes.c_char_p, ctypes.c_void_p),
     "ggml_backend_dev_description": (ctypes.c_char_p, ctypes.c_void_p),
     "ggml_backend_dev_type": (ctypes.c_int, ctypes.c_void_p),

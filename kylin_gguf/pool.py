@@ -121,7 +121,8 @@ class EnginePool:
     async def _make_room(self, model: InstalledModel) -> None:
         """Unload idle models, the longest unused first, until the memory for ``model`` is there."""
         info = await asyncio.to_thread(gguf_info.read, model.path)
-        needed = needed_memory(info, self._settings.context_length, self._settings.kv_type)
+        settings = self._settings
+        needed = needed_memory(info, settings.context_length, settings.kv_type, settings.sequences)
         for path in sorted(self._engines, key=lambda path: self._used[path]):
             if machine.available_memory() >= needed:
                 return
@@ -179,4 +180,5 @@ def _described(engine: EngineProcess) -> LoadedModel:
         memory_mapped=memory.mapped,
         placement=engine.placement,
         speculation=engine.speculation,
+        buffers=engine.buffers,
     )

@@ -43,6 +43,7 @@ _TABLE: dict[type[KylinError], str] = {
     errors.NativeError: "Native.Failed",
     errors.LibrariesMissing: "Native.Missing",
     errors.LibraryLoadFailed: "Native.LoadFailed",
+    errors.DeviceMissing: "Native.DeviceMissing",
     errors.EngineError: "Engine.Failed",
     errors.LoadFailed: "Engine.LoadFailed",
     errors.WorkerDied: "Engine.WorkerDied",

@@ -42,6 +42,7 @@ EXIT_CODES: dict[type[KylinError], int] = {
     errors.NativeError: 40,
     errors.LibrariesMissing: 41,
     errors.LibraryLoadFailed: 42,
+    errors.DeviceMissing: 43,
     errors.EngineError: 50,
     errors.LoadFailed: 51,
     errors.WorkerDied: 52,

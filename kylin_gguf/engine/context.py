@@ -16,13 +16,10 @@ import numpy.typing as npt
 
 from kylin_gguf.engine.batch import Batch
 from kylin_gguf.engine.model import LogTail, Model
+from kylin_gguf.engine.placing import flash_attention
 from kylin_gguf.engine.threads import Threads
 from kylin_gguf.errors import ContextFull, DecodeFailed, LoadFailed
-from kylin_gguf.records import KvType, Placement
-
-SPARE_SEQUENCES = 64
-"""Sequence ids beyond those of running requests, for prefixes that are kept and answers that are scored.
-llama.cpp allows 256 in all (LLAMA_MAX_SEQ) and keeps room for the logits of one token of each."""
+from kylin_gguf.records import SPARE_SEQUENCES, KvType, Placement
 
 INTERRUPT_TOKENS = 32
 """A batch of fewer tokens is over before an interruption would have been noticed, and asking costs each of
@@ -81,6 +78,7 @@ class Context:
         # One buffer for all sequences: a prefix is shared by copying cell marks, not cells.
         params.kv_unified = True
         params.type_k = params.type_v = _KV_TYPES[placement.kv_type]
+        params.flash_attn_type = flash_attention(placement)
         params.n_threads = params.n_threads_batch = placement.threads
         params.no_perf = True
         return params

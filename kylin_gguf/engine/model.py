@@ -14,6 +14,7 @@ from pathlib import Path
 
 import llama_cpp
 
+from kylin_gguf.engine.placing import ModelParams
 from kylin_gguf.engine.vocabulary import Vocabulary
 from kylin_gguf.errors import LoadFailed
 from kylin_gguf.records import Placement
@@ -21,7 +22,6 @@ from kylin_gguf.records import Placement
 log = logging.getLogger(__name__)
 
 _WARNING = 3  # ggml_log_level: warnings and errors explain why a load failed
-_LOAD_MODE_MMAP = 1  # enum llama_load_mode
 _META_BYTES = 256
 _POOLINGS = tuple(
     str(kind)
@@ -75,13 +75,11 @@ class Model:
         """Load the file (llama_model_load_from_file).
 
         Raises:
+            DeviceMissing: the placement's device is gone.
             LoadFailed: llama.cpp refused it.
         """
-        params = llama_cpp.llama_model_default_params()
-        params.n_gpu_layers = placement.gpu_layers
-        # Also when weights are repacked: the file's pages can be dropped again once they were read.
-        params.load_mode = _LOAD_MODE_MMAP
-        params.use_extra_bufts = placement.mode == "throughput"
+        self._params = ModelParams(placement)
+        params = self._params.struct
 
         def report(fraction: float, _: object) -> bool:
             progress(fraction)

@@ -64,6 +64,8 @@ class EngineProcess:
     _child: Child
     _channel: AsyncChannel
     speculation: Speculation = field(default_factory=Speculation, init=False)
+    buffers: dict[str, dict[str, int]] = field(default_factory=dict, init=False)
+    """As in LoadedModel."""
     _pending: PendingRequests = field(default_factory=PendingRequests, init=False)
     _incoming: AsyncIterator[Payload] = field(init=False)
     _reading: asyncio.Task[None] | None = field(default=None, init=False)
@@ -244,6 +246,7 @@ class EngineProcess:
             elif event["event"] == "ready":
                 self.load_s = event["load_s"]
                 self.speculation = Speculation(**event["speculation"])
+                self.buffers = event["buffers"]
                 return
         if self._hung:
             raise self._hung

@@ -36,6 +36,17 @@ class LibraryLoadFailed(NativeError):
     reason: str
 
 
+@dataclass(eq=False)
+class DeviceMissing(NativeError):
+    """A device that no back end has; ``known`` are those that there are."""
+
+    code: ClassVar[str] = "native.device-missing"
+    sentence: ClassVar[str] = N_("There is no device {name}; there are: {known}.")
+    remedy: ClassVar[str] = N_("'kylin-gguf devices' lists them, and those that failed with the reason.")
+    name: str
+    known: tuple[str, ...]
+
+
 class EngineError(KylinError):
     """A loaded model, or one being loaded, failed."""
 

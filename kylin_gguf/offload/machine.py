@@ -26,6 +26,8 @@ class Machine:
     memory: int
     devices: tuple[Device, ...]
     failed: tuple[FailedPlugin, ...] = ()
+    processor: str = ""
+    """llama.cpp's plug-in for the CPU, such as ``cpu-haswell``."""
 
 
 def available_memory(meminfo: Path = Path("/proc/meminfo")) -> int:
@@ -65,4 +67,4 @@ def probe(settings: Settings) -> Machine:
         LibrariesMissing, LibraryLoadFailed: as ``libraries`` does.
     """
     found = libraries(settings)
-    return Machine(useful_cores(), available_memory(), found.devices, found.failed)
+    return Machine(useful_cores(), available_memory(), found.devices, found.failed, found.processor)

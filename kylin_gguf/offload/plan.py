@@ -1,8 +1,4 @@
-"""From model, machine and wishes to a placement: a pure function that can say why.
-
-The KV cache's size is exact for dense attention; recurrent and sliding-window layers need less than is
-counted here, which errs on the side that works.
-"""
+"""From model, machine and wishes to a placement: a pure function that can say why."""
 
 from __future__ import annotations
 
@@ -10,19 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kylin_gguf.gguf_info import GgufInfo
+from kylin_gguf.offload.estimate import Estimator, Layout, Run
 from kylin_gguf.offload.machine import Machine
-from kylin_gguf.records import Device, KvType, LoadMode, Placement
+from kylin_gguf.records import Device, KvType, LoadMode, Placement, Share
 from kylin_gguf.translation import N_, translate
 
 GPU_MARGIN = 512 * 1024 * 1024
-"""Device memory left for the desktop's compositor and llama.cpp's compute buffers."""
-
-COMPUTE_MARGIN = 256 * 1024 * 1024
-"""RAM for compute buffers and the interpreter."""
-
-_KV_BYTES: dict[KvType, float] = {"f16": 2.0, "q8_0": 34 / 32}  # q8_0: 34 bytes for 32 values
-_LOGIT_BYTES = 4  # float32
-_ALL_LAYERS = -1  # llama_model_params.n_gpu_layers: a negative value means all
+"""Device memory left for the desktop's compositor and for what the estimate misses."""
 
 
 @dataclass(frozen=True)
@@ -37,34 +27,10 @@ class Request:
     kv_type: KvType = "f16"
 
 
-def kv_bytes(info: GgufInfo, context_length: int, kv_type: KvType = "f16") -> int:
-    """Return the bytes of a KV cache for ``context_length`` tokens; 0 for a model without one."""
-    if not info.has_cache:
-        return 0
-    heads = info.head_count_kv or (info.head_count,)
-    per_layer = heads if len(heads) == info.layers else heads[:1] * info.layers
-    head_size = info.embedding_length // info.head_count if info.head_count else 0
-    sizes = [info.own(f"attention.{part}_length") for part in ("key", "value")]
-    width = sum(size if isinstance(size, int) else head_size for size in sizes)
-    return int(sum(per_layer) * width * context_length * _KV_BYTES[kv_type])
-
-
-def output_bytes(info: GgufInfo, context_length: int) -> int:
-    """Return the bytes of one batch's logits, where they are more than a margin covers.
-
-    In a model that embeds, every token of a batch is an output, and llama.cpp reserves and clears room for
-    its logits (llama_context::output_reserve). A decoder also computes them, though nobody reads them.
-    """
-    if not info.embeds:
-        return 0
-    copies = 2 if info.has_cache else 1
-    return copies * _batch_size(info, context_length) * info.vocab_size * _LOGIT_BYTES
-
-
-def needed_memory(info: GgufInfo, context_length: int, kv_type: KvType = "f16") -> int:
-    """Return the bytes that running ``info`` takes, wherever they lie."""
-    buffers = kv_bytes(info, context_length, kv_type) + output_bytes(info, context_length)
-    return info.tensor_bytes + buffers + COMPUTE_MARGIN
+def needed_memory(info: GgufInfo, context_length: int, kv_type: KvType, sequences: int) -> int:
+    """Return the bytes of RAM that running ``info`` on the CPU takes."""
+    run = Run(context_length, _batch_size(info, context_length), sequences, kv_type)
+    return Estimator(info, run).memory(Layout()).ram.total
 
 
 def plan(info: GgufInfo, machine: Machine, request: Request) -> Placement:
@@ -74,27 +40,30 @@ def plan(info: GgufInfo, machine: Machine, request: Request) -> Placement:
     reasons = []
     if length < request.context_length:
         reasons.append(_say(N_("context shortened to {0} tokens: the model was trained for no more"), length))
-    gpu_layers = request.gpu_layers
-    if gpu_layers < 0:
-        buffers = kv_bytes(info, length, request.kv_type) + output_bytes(info, length)
-        gpu_layers, reason = _gpu_layers(info, machine, buffers)
-        reasons.append(reason)
-    in_ram = 0 if gpu_layers == _ALL_LAYERS else needed_memory(info, length, request.kv_type)
-    # A repacked copy of the weights lies beside the mapped file.
-    room_for_copy = in_ram + info.tensor_bytes <= machine.memory
-    mode = request.mode or ("throughput" if room_for_copy else "instant")
-    reasons += _memory_reasons(in_ram, machine.memory, room_for_copy)
+    batch_size = _batch_size(info, length)
+    run = Run(length, batch_size, request.sequences, request.kv_type)
+    estimator = Estimator(info, run, machine.processor)
+    share, reason = _share(estimator, machine, request.gpu_layers)
+    reasons.append(reason)
+    layers = (share.layers,) if share else ()
+    mapped = estimator.memory(Layout(layers, repack=False))
+    repacked = estimator.memory(Layout(layers))
+    mode = request.mode or ("throughput" if repacked.ram.total <= machine.memory else "instant")
+    chosen = repacked if mode == "throughput" else mapped
+    reasons += _memory_reasons(chosen.ram.total, machine.memory)
     threads = request.threads or machine.cores
     reasons.append(_say(N_("{0} threads: one a core this process may use"), threads))
     return Placement(
-        gpu_layers=gpu_layers,
+        gpu_layers=sum(layers),
         context_length=length,
         threads=threads,
-        batch_size=_batch_size(info, length),
+        batch_size=batch_size,
         sequences=request.sequences,
         mode=mode,
         kv_type=request.kv_type,
-        memory=in_ram + (info.tensor_bytes if mode == "throughput" and in_ram else 0),
+        memory=chosen.ram.total,
+        layers=info.layers,
+        shares=(share,) if share else (),
         reasons=tuple(reasons),
     )
 
@@ -106,30 +75,34 @@ def _batch_size(info: GgufInfo, length: int) -> int:
     return length if info.embeds and not in_parts else Placement.batch_size
 
 
-def _gpu_layers(info: GgufInfo, machine: Machine, buffers: int) -> tuple[int, str]:
-    """Choose how many layers go to the accelerator with the most free memory, and say why."""
+def _share(estimator: Estimator, machine: Machine, wanted: int) -> tuple[Share | None, str]:
+    """Choose what goes to the accelerator with the most free memory, and say why."""
     gpus = [device for device in machine.devices if device.kind in ("gpu", "igpu")]
     if not gpus:
-        return 0, translate(N_("on the CPU: no GPU back end found a device"))
+        return None, translate(N_("on the CPU: no GPU back end found a device"))
     best: Device = max(gpus, key=lambda device: (device.memory_free, device.name))
     room = max(best.memory_free - GPU_MARGIN, 0)
-    whole = info.tensor_bytes + buffers
-    if whole <= room:
-        return _ALL_LAYERS, _say(N_("all layers on {0}: {1} MiB fit"), best.description, whole >> 20)
-    per_layer = whole // max(info.layers, 1)
-    layers = min(room // max(per_layer, 1), info.layers)
+    everything = estimator.layers + 1
+    layers = min(wanted, everything) if wanted >= 0 else everything
+
+    def needed(count: int) -> int:
+        return estimator.memory(Layout((count,))).devices[0].total if count else 0
+
+    while wanted < 0 and needed(layers) > room:
+        layers -= 1
+    share = Share(best.name, layers, needed(layers)) if layers else None
+    if layers == everything:
+        return share, _say(N_("all layers on {0}: {1} MiB fit"), best.description, needed(layers) >> 20)
     reason = N_("{0} of {1} layers on {2}: {3} MiB of {4} MiB are free there")
-    return layers, _say(reason, layers, info.layers, best.description, room >> 20, whole >> 20)
+    return share, _say(reason, layers, everything, best.description, room >> 20, needed(everything) >> 20)
 
 
-def _memory_reasons(in_ram: int, available: int, room_for_copy: bool) -> Iterator[str]:
+def _memory_reasons(in_ram: int, available: int) -> Iterator[str]:
     if in_ram > available:
         reason = N_(
             "slow: {0} MiB needed and {1} MiB free, so weights will be read from disk again and again"
         )
         yield _say(reason, in_ram >> 20, available >> 20)
-    elif not room_for_copy:
-        yield translate(N_("weights mapped, not repacked: there is no room for a second copy"))
 
 
 def _say(template: str, *values: object) -> str:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from kylin_gguf.engine.batch import Batch
 from kylin_gguf.engine.model import LogTail, Model
+from kylin_gguf.engine.placing import flash_attention
 from kylin_gguf.errors import DecodeFailed, LoadFailed, UnsupportedModel
 from kylin_gguf.records import Placement
 
@@ -43,6 +44,7 @@ class EmbeddingContext:
         # Otherwise each sequence would get its own share of n_ctx, and no text could be as long as that.
         params.kv_unified = True
         params.embeddings = True
+        params.flash_attn_type = flash_attention(placement)
         params.n_threads = params.n_threads_batch = placement.threads
         params.no_perf = True
         self._handle = llama_cpp.llama_init_from_model(model.handle, params)

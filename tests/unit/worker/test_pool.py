@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -39,6 +39,7 @@ class FakeEngine:
         self.may_stop.set()
 
     speculation = Speculation()
+    buffers: ClassVar = {}
 
     def memory(self) -> ProcessMemory:
         return ProcessMemory(3, 2, 1)
