@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from kylin_gguf.records import (
 log = logging.getLogger(__name__)
 
 _SWEEP_SECONDS = 5.0
+_PLAN_OPTIONS = ("context_length", "device")
 
 
 class EnginePool:
@@ -59,23 +61,9 @@ class EnginePool:
             UnknownOption, InvalidValue: bad ``options``.
             NotGguf, TruncatedGguf, LibraryLoadFailed: the model or the libraries cannot be read.
         """
-        for name in options:
-            if name != "context_length":
-                raise UnknownOption(name, ("context_length",))
-        length = options.get("context_length", self._settings.context_length)
-        if isinstance(length, bool) or not isinstance(length, int) or length < 1:
-            raise InvalidValue("context_length", repr(length), "a number of tokens")
+        request = _request(self._settings, options)
         info = await asyncio.to_thread(gguf_info.read, model.path)
         found = await asyncio.to_thread(machine.probe, self._settings)
-        settings = self._settings
-        request = Request(
-            length,
-            settings.sequences,
-            settings.threads,
-            settings.gpu_layers,
-            None if settings.load_mode == "auto" else settings.load_mode,
-            settings.kv_type,
-        )
         return plan(info, found, request)
 
     async def acquire(self, model: InstalledModel, progress: ProgressCallback = no_progress) -> EngineProcess:
@@ -166,6 +154,20 @@ class EnginePool:
         if self._sweeper:
             self._sweeper.cancel()
         await asyncio.gather(*(engine.stop() for engine in list(self._engines.values())))
+
+
+def _request(settings: Settings, options: Mapping[str, Any]) -> Request:
+    """Return what the settings want, but for ``options``."""
+    for name in options:
+        if name not in _PLAN_OPTIONS:
+            raise UnknownOption(name, _PLAN_OPTIONS)
+    length = options.get("context_length", settings.context_length)
+    if isinstance(length, bool) or not isinstance(length, int) or length < 1:
+        raise InvalidValue("context_length", repr(length), "a number of tokens")
+    device = options.get("device", settings.device)
+    if not isinstance(device, str):
+        raise InvalidValue("device", repr(device), "a device's name")
+    return replace(Request.of(settings), context_length=length, device=device)
 
 
 def _described(engine: EngineProcess) -> LoadedModel:

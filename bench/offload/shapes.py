@@ -142,6 +142,19 @@ def qwen3() -> Shape:
     return Shape("qwen3", 28, 151936, 2048, _Q6_K, True, {**heads, **sizes, **rest}, block)
 
 
+def qwen25() -> Shape:
+    """Return Qwen2.5 7B without its biases: what an 8 GB card is asked for."""
+
+    def block(_: int) -> Iterator[Tensor]:
+        yield from _attention(3584, 3584, 512, 128)
+        yield from _feed_forward(3584, 18944)
+
+    heads = {"attention.head_count": 28, "attention.head_count_kv": 4}
+    sizes = {"attention.key_length": 128, "attention.value_length": 128, "feed_forward_length": 18944}
+    rest = {"context_length": 32768, "attention.layer_norm_rms_epsilon": 1e-6, "rope.freq_base": 1e6}
+    return Shape("qwen3", 28, 152064, 3584, _Q4_K, False, {**heads, **sizes, **rest}, block)
+
+
 def gemma3() -> Shape:
     """Return Gemma 3 1B: five layers of six look back 512 tokens; a vocabulary of 262144."""
 
@@ -163,8 +176,8 @@ def _fallback(shape: tuple[int, ...], kind: gguf.GGMLQuantizationType) -> gguf.G
     return _Q8_0 if kind == _Q6_K and shape[0] % 256 else kind
 
 
-def qwen3moe() -> Shape:
-    """Return Qwen3 30B-A3B cut to 4 of 48 layers: 128 experts, 8 used."""
+def qwen3moe(layers: int = 48) -> Shape:
+    """Return Qwen3 30B-A3B: 128 experts, 8 used."""
 
     def block(_: int) -> Iterator[Tensor]:
         yield from _attention(2048, 4096, 512, 128)
@@ -174,7 +187,7 @@ def qwen3moe() -> Shape:
     sizes = {"attention.key_length": 128, "attention.value_length": 128, "feed_forward_length": 6144}
     experts = {"expert_count": 128, "expert_used_count": 8, "expert_feed_forward_length": 768}
     rest = {"context_length": 40960, "attention.layer_norm_rms_epsilon": 1e-6, "rope.freq_base": 1e6}
-    return Shape("qwen3moe", 4, 151936, 2048, _Q4_K, False, {**heads, **sizes, **experts, **rest}, block)
+    return Shape("qwen3moe", layers, 151936, 2048, _Q4_K, False, {**heads, **sizes, **experts, **rest}, block)
 
 
 def deepseek2() -> Shape:
@@ -268,10 +281,14 @@ def qwen35() -> Shape:
 
 
 SHAPES: dict[str, Callable[[], Shape]] = {
+    "qwen2.5-7b": qwen25,
+    "qwen3-30b-a3b": qwen3moe,
     "qwen3-1.7b": qwen3,
     "gemma3-1b": gemma3,
-    "qwen3-30b-a3b-cut": qwen3moe,
+    "qwen3-30b-a3b-cut": lambda: qwen3moe(4),
     "deepseek2-cut": deepseek2,
     "lfm2-350m": lfm2,
     "qwen3.5-0.8b": qwen35,
 }
+MEASURED = ("qwen3-1.7b", "gemma3-1b", "qwen3-30b-a3b-cut", "deepseek2-cut", "lfm2-350m", "qwen3.5-0.8b")
+"""Those that a machine with 8 GB of RAM can load."""

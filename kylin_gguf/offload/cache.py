@@ -23,11 +23,11 @@ _TOKEN_SHIFTS = 2  # llama.cpp's default of ``token_shift_count``
 
 @dataclass(frozen=True)
 class Cache:
-    """Bytes of memory a layer, for one number of cells and sequences. ``attended`` are the bytes of one cell
-    in the layer that has most of them; ``masks`` is how many attention masks a batch needs."""
+    """Bytes of memory a layer, for one number of cells and sequences; those of them that belong to one cell,
+    which every later token reads; and how many attention masks a batch needs."""
 
     layers: tuple[int, ...]
-    attended: int
+    per_cell: tuple[float, ...]
     masks: int
 
 
@@ -39,7 +39,7 @@ def padded(context_length: int) -> int:
 def cache(info: GgufInfo, context_length: int, kv_type: KvType, sequences: int) -> Cache:
     """Return what each layer remembers. ``sequences`` counts the ids that a context has, spare ones too."""
     if not info.has_cache:
-        return Cache((0,) * info.layers, 0, 1)
+        return Cache((0,) * info.layers, (0.0,) * info.layers, 1)
     names = _names(info)
     widths = _key_value_widths(info, names)
     state = sum(_state_widths(info)) * _STATE_BYTES * max(sequences, 1)
@@ -50,7 +50,7 @@ def cache(info: GgufInfo, context_length: int, kv_type: KvType, sequences: int) 
         for layer, width in enumerate(widths)
     )
     masks = 2 if _count(info, "attention.sliding_window") else 1
-    return Cache(layers, int(max(widths, default=0) * value), masks)
+    return Cache(layers, tuple(width * value for width in widths), masks)
 
 
 def state_width(info: GgufInfo) -> int:

@@ -56,7 +56,7 @@ def compute(info: GgufInfo, batch: Batch, cache: Cache, context_length: int, lar
     layer = max(_moments(info, batch))
     whole = max(layer + cache.masks * mask, computed + mask + int(1.5 * width * row))
     states = batch.sequences * state_width(info) * _FLOAT
-    layer_cache = cache.attended * cells
+    layer_cache = int(max(cache.per_cell, default=0) * cells)
     relayed = mask + 7 * width * row
     copied = largest + row * (2 * _inner(info) + 4 * width) + cache.masks * mask
     return Compute(

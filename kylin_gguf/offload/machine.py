@@ -29,6 +29,15 @@ class Machine:
     processor: str = ""
     """llama.cpp's plug-in for the CPU, such as ``cpu-haswell``."""
 
+    bandwidth: float = 0.0
+    compute: float = 0.0
+    """Of RAM and of the processor, as for a Device."""
+
+    @property
+    def accelerators(self) -> tuple[Device, ...]:
+        """The GPUs; not what only computes matrices for the CPU, such as a BLAS."""
+        return tuple(device for device in self.devices if device.kind in ("gpu", "igpu"))
+
 
 def available_memory(meminfo: Path = Path("/proc/meminfo")) -> int:
     """Return MemAvailable in bytes: what can be used without swapping, page cache included."""

@@ -38,7 +38,9 @@ class Placement:
     ``ram_experts`` layers stay in RAM. ``reasons`` are sentences a user can read. ``batch_size`` is
     llama.cpp's n_batch (tokens per call).
     ``memory`` is the RAM that the planner counts on: weights, their repacked copy, KV cache, compute buffers;
-    0 where that is not known or all of it lies on an accelerator.
+    0 where that is not known. ``decode`` and ``prompt`` are the tokens a second that it expects of an answer
+    and of a prompt, from what is known or guessed of the hardware; ``fits`` is False where RAM does not
+    suffice and parts of the file will be read again and again.
     """
 
     gpu_layers: int
@@ -52,6 +54,9 @@ class Placement:
     layers: int = 0
     shares: tuple[Share, ...] = ()
     ram_experts: int = 0
+    decode: float = 0.0
+    prompt: float = 0.0
+    fits: bool = True
     reasons: tuple[str, ...] = ()
 
     @property
