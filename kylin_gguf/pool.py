@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from kylin_gguf import gguf_info
 from kylin_gguf.engine.backoff import Backoff
 from kylin_gguf.engine.process import EngineProcess, Listeners
-from kylin_gguf.errors import InvalidValue, UnknownOption, WorkerDied, WorkerHung
+from kylin_gguf.errors import WorkerDied, WorkerHung
+from kylin_gguf.loading import Loader
 from kylin_gguf.offload import machine
-from kylin_gguf.offload.plan import Request, needed_memory, plan
+from kylin_gguf.offload.plan import needed_memory
 from kylin_gguf.records import (
     InstalledModel,
     LoadedModel,
@@ -29,7 +29,8 @@ from kylin_gguf.records import (
 log = logging.getLogger(__name__)
 
 _SWEEP_SECONDS = 5.0
-_PLAN_OPTIONS = ("context_length", "device")
+
+Answer = TypeVar("Answer")
 
 
 class EnginePool:
@@ -37,6 +38,7 @@ class EnginePool:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._loader = Loader(settings)
         self._engines: dict[Path, EngineProcess] = {}
         self._used: dict[Path, float] = {}
         self._locks: dict[Path, asyncio.Lock] = {}
@@ -55,16 +57,8 @@ class EnginePool:
         return tuple(_described(engine) for engine in self._engines.values())
 
     async def plan(self, model: InstalledModel, options: Mapping[str, Any]) -> Placement:
-        """Return where ``model`` would go now. ``options`` may hold ``context_length``.
-
-        Raises:
-            UnknownOption, InvalidValue: bad ``options``.
-            NotGguf, TruncatedGguf, LibraryLoadFailed: the model or the libraries cannot be read.
-        """
-        request = _request(self._settings, options)
-        info = await asyncio.to_thread(gguf_info.read, model.path)
-        found = await asyncio.to_thread(machine.probe, self._settings)
-        return plan(info, found, request)
+        """Return where ``model`` would go now; see ``Loader.plan``."""
+        return await self._loader.plan(model, options)
 
     async def acquire(self, model: InstalledModel, progress: ProgressCallback = no_progress) -> EngineProcess:
         """Return the worker that holds ``model``, after loading it if need be.
@@ -78,6 +72,25 @@ class EnginePool:
             engine = self._engines.get(model.path)
             return engine or await self._load(model, progress)
 
+    async def ask(
+        self,
+        model: InstalledModel,
+        question: Callable[[EngineProcess], Awaitable[Answer]],
+        progress: ProgressCallback = no_progress,
+    ) -> Answer:
+        """Return what ``question`` brings from the worker that holds ``model``. One that dies over it costs
+        one more try, on less memory if that may have been the cause.
+
+        Raises:
+            KylinError: as ``acquire`` and the worker report.
+        """
+        engine = await self.acquire(model, progress)
+        try:
+            return await question(engine)
+        except WorkerDied as error:
+            log.warning("%s Asking once more.", error.statement())
+        return await question(await self.acquire(model, progress))
+
     def _lock(self, path: Path) -> asyncio.Lock:
         """Return one model's lock. Who starts or stops its worker holds it, so nobody gets one that ends."""
         return self._locks.setdefault(path, asyncio.Lock())
@@ -86,20 +99,20 @@ class EnginePool:
         backoff = self._backoffs.get(model.path, Backoff())
         backoff.check(model.name, time.monotonic())
         await self._make_room(model)
-        placement = await self.plan(model, {})
 
         def report(fraction: float) -> None:
             progress(Progress("loading", int(fraction * 100), 100, "%"))
 
         listeners = Listeners(report, self._changed, self._exited)
         try:
-            engine = await EngineProcess.start(model, placement, self._settings, listeners)
+            engine = await self._loader.start(model, listeners)
         except (WorkerDied, WorkerHung) as error:
             backoff.failed(error, time.monotonic())
             self._backoffs[model.path] = backoff
             raise
         self._backoffs.pop(model.path, None)
-        log.info("loaded %s in %.2f s: %s", model.name, engine.load_s, "; ".join(placement.reasons))
+        reasons = "; ".join(engine.placement.reasons)
+        log.info("loaded %s in %.2f s: %s", model.name, engine.load_s, reasons)
         self._engines[model.path] = engine
         self._used[model.path] = time.monotonic()
         self._sweeper = self._sweeper or asyncio.ensure_future(self._sweep())
@@ -127,6 +140,8 @@ class EnginePool:
         self.on_change()
 
     def _exited(self, engine: EngineProcess) -> None:
+        if engine.failure:
+            self._loader.lost(engine, engine.failure)
         if self._engines.get(engine.model.path) is engine:
             del self._engines[engine.model.path]
             self.on_change()
@@ -154,20 +169,6 @@ class EnginePool:
         if self._sweeper:
             self._sweeper.cancel()
         await asyncio.gather(*(engine.stop() for engine in list(self._engines.values())))
-
-
-def _request(settings: Settings, options: Mapping[str, Any]) -> Request:
-    """Return what the settings want, but for ``options``."""
-    for name in options:
-        if name not in _PLAN_OPTIONS:
-            raise UnknownOption(name, _PLAN_OPTIONS)
-    length = options.get("context_length", settings.context_length)
-    if isinstance(length, bool) or not isinstance(length, int) or length < 1:
-        raise InvalidValue("context_length", repr(length), "a number of tokens")
-    device = options.get("device", settings.device)
-    if not isinstance(device, str):
-        raise InvalidValue("device", repr(device), "a device's name")
-    return replace(Request.of(settings), context_length=length, device=device)
 
 
 def _described(engine: EngineProcess) -> LoadedModel:

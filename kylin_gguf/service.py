@@ -155,7 +155,7 @@ class Service:
     def _assistant(self, model: InstalledModel) -> Assistant:
         async def interpret(said: str, progress: ProgressCallback) -> Interpretation:
             async def score(request: ScoreRequest) -> Scores:
-                return await (await self._pool.acquire(model, progress)).score(request)
+                return await self._pool.ask(model, lambda engine: engine.score(request), progress)
 
             return await self._interpreter.interpret(said, score)
 
@@ -179,7 +179,7 @@ class Service:
         info = await asyncio.to_thread(gguf_info.read, found.path)
         if not info.embeds:
             raise UnsupportedModel(str(found.path), "it states no pooling, so it makes no vectors")
-        return await (await self._pool.acquire(found)).embed(texts)
+        return await self._pool.ask(found, lambda engine: engine.embed(texts))
 
     async def interpret(self, utterance: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the command that ``utterance`` asks for, as the JSON object of ``kylin-gguf act``."""
@@ -193,7 +193,8 @@ class Service:
         """Return what asks ``model``, which is looked for only then: clear requests need none."""
 
         async def score(request: ScoreRequest) -> Scores:
-            return await (await self._pool.acquire(await self._resolve(model))).score(request)
+            found = await self._resolve(model)
+            return await self._pool.ask(found, lambda engine: engine.score(request))
 
         return score
 

@@ -46,6 +46,7 @@ _TABLE: dict[type[KylinError], str] = {
     errors.DeviceMissing: "Native.DeviceMissing",
     errors.EngineError: "Engine.Failed",
     errors.LoadFailed: "Engine.LoadFailed",
+    errors.OutOfMemory: "Engine.OutOfMemory",
     errors.WorkerDied: "Engine.WorkerDied",
     errors.ContextFull: "Engine.ContextFull",
     errors.TextTooLong: "Engine.TextTooLong",

@@ -45,6 +45,7 @@ EXIT_CODES: dict[type[KylinError], int] = {
     errors.DeviceMissing: 43,
     errors.EngineError: 50,
     errors.LoadFailed: 51,
+    errors.OutOfMemory: 48,
     errors.WorkerDied: 52,
     errors.ContextFull: 53,
     errors.TemplateFailed: 54,

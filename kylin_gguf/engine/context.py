@@ -18,7 +18,7 @@ from kylin_gguf.engine.batch import Batch
 from kylin_gguf.engine.model import LogTail, Model
 from kylin_gguf.engine.placing import flash_attention
 from kylin_gguf.engine.threads import Threads
-from kylin_gguf.errors import ContextFull, DecodeFailed, LoadFailed
+from kylin_gguf.errors import ContextFull, DecodeFailed
 from kylin_gguf.records import SPARE_SEQUENCES, KvType, Placement
 
 INTERRUPT_TOKENS = 32
@@ -51,7 +51,7 @@ class Context:
         """Sequence ids are 0 to one less than this."""
         self.handle = llama_cpp.llama_init_from_model(model.handle, self._params(placement))
         if not self.handle:
-            raise LoadFailed(str(model.path), log.reason())
+            raise log.failure(model.path)
         self._log = log
         self._threads, self._thread_count = Threads(placement.threads), placement.threads
         self._memory = llama_cpp.llama_get_memory(self.handle)
@@ -86,6 +86,17 @@ class Context:
     def close(self) -> None:
         """Free the cache (llama_free)."""
         llama_cpp.llama_free(self.handle)
+
+    def try_out(self, token: int) -> None:
+        """Decode ``token`` and forget it: what a driver cannot do shows in its first step.
+
+        Raises:
+            DecodeFailed: it cannot.
+        """
+        batch = self.new_batch()
+        batch.add(token, 0, [0], logits=True)
+        self.decode(batch)
+        llama_cpp.llama_memory_clear(self._memory, True)
 
     def new_batch(self) -> Batch:
         """Return an empty batch of the size that ``decode`` takes."""

@@ -66,6 +66,8 @@ class EngineProcess:
     speculation: Speculation = field(default_factory=Speculation, init=False)
     buffers: dict[str, dict[str, int]] = field(default_factory=dict, init=False)
     """As in LoadedModel."""
+    failure: WorkerDied | WorkerHung | None = field(default=None, init=False)
+    """How a loaded worker has ended that was not asked to."""
     _pending: PendingRequests = field(default_factory=PendingRequests, init=False)
     _incoming: AsyncIterator[Payload] = field(init=False)
     _reading: asyncio.Task[None] | None = field(default=None, init=False)
@@ -274,15 +276,19 @@ class EngineProcess:
             await self._child.bury()
             if not self._stopping:
                 log.error("%s", self._child.death().statement())
-        self._pending.end(None if self._stopping else self._hung or self._child.death())
-        self._channel.close()
+        self.failure = None if self._stopping else self._hung or self._child.death()
+        # Its listeners first: what is asked again must not get this worker.
         self.listeners.ended(self)
+        self._pending.end(self.failure)
+        self._channel.close()
         await self._child.bury()
 
     def _handle(self, event: Payload) -> None:
         if event["event"] == "speculation":
             self.speculation = Speculation(**event["speculation"])
             self.listeners.changed()
+        elif event["event"] == "begun":
+            self._pending.begun(event["id"])
         elif event["event"] == "released":
             self._released.set()
             self._pending.end(None)

@@ -138,6 +138,8 @@ class Requests:
             raise UnsupportedModel(
                 str(self._model.path), "it writes no text token by token, and states no pooling for vectors"
             )
+        if placement.shares:
+            self._context.try_out(0)
         self._template_source = self._model.chat_template()
         self._template: ChatTemplate | None = None
         # What the numbers in a KV cache depend on; how long it is does not matter.

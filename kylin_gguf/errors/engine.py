@@ -65,6 +65,15 @@ class LoadFailed(EngineError):
 
 
 @dataclass(eq=False)
+class OutOfMemory(LoadFailed):
+    """There was not enough memory, on the machine or on a device, for the model or its context."""
+
+    code: ClassVar[str] = "engine.out-of-memory"
+    sentence: ClassVar[str] = N_("There is not enough memory for {model}: {reason}.")
+    remedy: ClassVar[str] = N_("Close other programs, lower context_length, or use a smaller model.")
+
+
+@dataclass(eq=False)
 class WorkerDied(EngineError):
     """The process that held the model ended; the service goes on.
 

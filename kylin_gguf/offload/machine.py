@@ -29,6 +29,8 @@ class Machine:
     processor: str = ""
     """llama.cpp's plug-in for the CPU, such as ``cpu-haswell``."""
 
+    build: str = ""
+    """llama.cpp's release and commit."""
     bandwidth: float = 0.0
     compute: float = 0.0
     """Of RAM and of the processor, as for a Device."""
@@ -76,4 +78,5 @@ def probe(settings: Settings) -> Machine:
         LibrariesMissing, LibraryLoadFailed: as ``libraries`` does.
     """
     found = libraries(settings)
-    return Machine(useful_cores(), available_memory(), found.devices, found.failed, found.processor)
+    known = (found.processor, found.version)
+    return Machine(useful_cores(), available_memory(), found.devices, found.failed, *known)

@@ -43,6 +43,7 @@ class Request:
     gpu_memory: int = 0
     use: speed.Use = "chat"
     shrink: bool = False
+    batch_size: int = Placement.batch_size
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -90,7 +91,7 @@ class _Planner:
 
     def __init__(self, info: GgufInfo, machine: Machine, request: Request) -> None:
         self._info, self._machine, self._request = info, machine, request
-        self._batch = _batch_size(info, request.context_length)
+        self._batch = _batch_size(info, request.context_length, request.batch_size)
         run = Run(request.context_length, self._batch, request.sequences, request.kv_type)
         self._estimator = Estimator(info, run, machine.processor)
         self._devices = _usable(machine, request)
@@ -236,11 +237,11 @@ def _usable(machine: Machine, request: Request) -> tuple[Device, ...]:
     return real or (found[:1] if request.gpu_layers > 0 else ())
 
 
-def _batch_size(info: GgufInfo, length: int) -> int:
+def _batch_size(info: GgufInfo, length: int, usual: int = Placement.batch_size) -> int:
     """Return llama.cpp's n_batch: a pooling is taken over the tokens of one batch, so a whole text has to
     fit, except where the last token's vector is the text's and each token sees only those before it."""
     in_parts = info.pooling == "last" and info.own("attention.causal") is not False
-    return length if info.embeds and not in_parts else Placement.batch_size
+    return length if info.embeds and not in_parts else usual
 
 
 def _say(template: str, *values: object) -> str:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from kylin_gguf.engine.batch import Batch
 from kylin_gguf.engine.model import LogTail, Model
 from kylin_gguf.engine.placing import flash_attention
-from kylin_gguf.errors import DecodeFailed, LoadFailed, UnsupportedModel
+from kylin_gguf.errors import DecodeFailed, UnsupportedModel
 from kylin_gguf.records import Placement
 
 PACKED_TOKENS = 512
@@ -49,7 +49,7 @@ class EmbeddingContext:
         params.no_perf = True
         self._handle = llama_cpp.llama_init_from_model(model.handle, params)
         if not self._handle:
-            raise LoadFailed(str(model.path), log.reason())
+            raise log.failure(model.path)
         self._path = str(model.path)
         self._memory = llama_cpp.llama_get_memory(self._handle)
         # Where there is no memory, as for BERT, llama_decode calls llama_encode itself; T5's encoder has one.
