@@ -100,6 +100,8 @@ class _Planner:
         )
         processor = speed.of_processor(machine.cores, machine.bandwidth, machine.compute)
         self._search = Search(info, self._estimator, processor, speed.WORKLOADS[request.use], self._batch)
+        wanted = request.gpu_layers if request.gpu_layers > 0 else None
+        self._on_devices = list(self._search.with_devices(self._room, wanted, most=self._named))
         self._found = self._fastest()
 
     @property
@@ -117,17 +119,14 @@ class _Planner:
         return min(free, self._request.gpu_memory) if self._request.gpu_memory else free
 
     def _fastest(self) -> Way | None:
+        """Return the best way that fits: on a GPU that was named, as much as has room; else the fastest."""
         wanted = self._request.gpu_layers
+        if self._named and self._on_devices:
+            return self._on_devices[0]
         modes = [self._request.mode] if self._request.mode else ["throughput", "instant"]
-        ways: list[Way | None] = []
-        if self._named:
-            named = list(self._search.with_devices(self._room, wanted if wanted > 0 else None, most=True))
-            if named:
-                return named[0]
+        ways: list[Way | None] = [*self._on_devices]
         if wanted <= 0:
             ways += [self._search.on_processor(self._room, repack=mode == "throughput") for mode in modes]
-        if wanted:
-            ways += self._search.with_devices(self._room, wanted if wanted > 0 else None)
         return min((way for way in ways if way), key=lambda way: way.seconds, default=None)
 
     def placement(self, reasons: list[str]) -> Placement:
@@ -194,6 +193,8 @@ class _Planner:
         yield from self._with_more(way)
 
     def _why_no_gpu(self) -> str:
+        if self._devices and not self._on_devices:
+            return translate(N_("on the CPU: no useful part fits on the GPU"))
         if self._devices:
             return translate(N_("on the CPU: faster than with the part that fits on the GPU"))
         if self._request.gpu_layers == 0 or self._request.device == CPU:

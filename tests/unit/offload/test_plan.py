@@ -132,6 +132,23 @@ def test_no_more_of_a_card_is_used_than_the_settings_allow() -> None:
     assert 0 < share.layers < 25 and share.memory <= GIB // 2
 
 
+def test_why_a_gpu_is_not_used_is_said() -> None:
+    def reason(machine: Machine, request: Request) -> str:
+        placement = plan(MODEL, machine, request)
+        assert not placement.shares
+        return placement.reasons[0]
+
+    crowded = replace(AMPLE, devices=(replace(CARD, memory_free=GPU_MARGIN + 1),))
+    slow = replace(AMPLE, devices=(replace(CARD, bandwidth=1e9, compute=1e9),))
+    reasons = [
+        reason(crowded, Request(4096)),
+        reason(slow, Request(4096)),
+        reason(slow, Request(4096, gpu_layers=0)),
+        reason(AMPLE, Request(4096)),
+    ]
+    assert len(set(reasons)) == 4
+
+
 def test_a_context_longer_than_the_model_knows_is_shortened_and_said() -> None:
     placement = plan(replace(MODEL, context_length=8192), AMPLE, Request(100_000))
     assert placement.context_length == 8192
