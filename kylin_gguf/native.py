@@ -207,12 +207,20 @@ def _import_bindings(directory: Path) -> Any:
     return _library()
 
 
+def functions(prototypes: Mapping[str, tuple[Any, ...]]) -> Any:
+    """Return the loaded libraries as a CDLL, with more functions declared: a result type, then arguments."""
+    return _declare(_library(), prototypes)
+
+
 def _library() -> Any:
     """Return the bindings' CDLL: the ggml functions they lack are found through its dependencies."""
     import llama_cpp  # noqa: PLC0415 - only after the library's path is set
 
-    library = llama_cpp.llama_cpp._lib
-    for name, (result, *arguments) in _PROTOTYPES.items():
+    return _declare(llama_cpp.llama_cpp._lib, _PROTOTYPES)
+
+
+def _declare(library: Any, prototypes: Mapping[str, tuple[Any, ...]]) -> Any:
+    for name, (result, *arguments) in prototypes.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
     return library

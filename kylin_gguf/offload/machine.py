@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kylin_gguf.errors import LibraryLoadFailed, from_wire
 from kylin_gguf.native import LoadedLibraries
+from kylin_gguf.offload import speeds
 from kylin_gguf.offload.processors import useful_cores
 from kylin_gguf.records import Device, FailedPlugin, Settings
 
@@ -72,11 +73,22 @@ def libraries(settings: Settings) -> LoadedLibraries:
 
 
 def probe(settings: Settings) -> Machine:
-    """Look at the machine.
+    """Look at the machine. The first time, its devices are measured, which takes about half a second each.
 
     Raises:
         LibrariesMissing, LibraryLoadFailed: as ``libraries`` does.
     """
     found = libraries(settings)
-    known = (found.processor, found.version)
-    return Machine(useful_cores(), available_memory(), found.devices, found.failed, *known)
+    cores = useful_cores()
+    devices = speeds.known(settings, found.version, cores, found.devices)
+    processor = next((device for device in devices if device.kind == "cpu"), None)
+    return Machine(
+        cores=cores,
+        memory=available_memory(),
+        devices=devices,
+        failed=found.failed,
+        processor=found.processor,
+        build=found.version,
+        bandwidth=processor.bandwidth if processor else 0.0,
+        compute=processor.compute if processor else 0.0,
+    )

@@ -18,7 +18,7 @@ from kylin_gguf.records import Device
 Amount = TypeVar("Amount", float, npt.NDArray[np.float64])
 Use = Literal["chat", "command", "document"]
 
-_READ = 0.65
+READ = 0.65
 """Share of its bandwidth that a device reaches when it multiplies with one vector: 0.55 to 0.8 is usual."""
 _REPACKED = 1.5
 """How much faster prompts are with repacked weights, at least, on processors that have kernels for them."""
@@ -71,7 +71,7 @@ def of_device(device: Device, processor: Speed) -> Speed:
 
 def reading_s(size: Amount, speed: Speed) -> Amount:
     """Return the seconds that one token takes to read ``size`` bytes."""
-    return size / (_READ * speed.bandwidth)
+    return size / (READ * speed.bandwidth)
 
 
 def computing_s(parameters: Amount, tokens: int, speed: Speed, *, repacked: bool = False) -> Amount:
