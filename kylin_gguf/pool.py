@@ -16,6 +16,7 @@ from kylin_gguf.errors import WorkerDied, WorkerHung
 from kylin_gguf.loading import Loader
 from kylin_gguf.offload import machine
 from kylin_gguf.offload.plan import needed_memory
+from kylin_gguf.offload.pressure import SCARCE, memory_pressure
 from kylin_gguf.records import (
     InstalledModel,
     LoadedModel,
@@ -29,6 +30,9 @@ from kylin_gguf.records import (
 log = logging.getLogger(__name__)
 
 _SWEEP_SECONDS = 5.0
+_KEPT_UNDER_PRESSURE_S = 30.0
+"""How long an unused model stays while programs wait for memory. Whoever asks for it then has it planned for
+the memory that there is."""
 
 Answer = TypeVar("Answer")
 
@@ -152,13 +156,16 @@ class EnginePool:
             for path, engine in self._engines.items():
                 if engine.busy:
                     self._used[path] = time.monotonic()
-            idle = [path for path, engine in self._engines.items() if self._idle(engine)]
-            why = f"idle for {self._settings.idle_unload_s:.0f} s"
-            await asyncio.gather(*(self._stop_if(path, self._idle, why) for path in idle))
+            keep_s, why = self._settings.idle_unload_s, "idle"
+            if memory_pressure() > SCARCE:
+                keep_s, why = min(_KEPT_UNDER_PRESSURE_S, keep_s), "programs wait for memory"
 
-    def _idle(self, engine: EngineProcess) -> bool:
-        unused_s = time.monotonic() - self._used[engine.model.path]
-        return not engine.busy and unused_s > self._settings.idle_unload_s
+            def unused(engine: EngineProcess, seconds: float = keep_s) -> bool:
+                unused_s = time.monotonic() - self._used[engine.model.path]
+                return not engine.busy and unused_s > seconds
+
+            idle = [path for path, engine in self._engines.items() if unused(engine)]
+            await asyncio.gather(*(self._stop_if(path, unused, why) for path in idle))
 
     async def unload(self, model: InstalledModel) -> None:
         """Unload ``model`` if it is loaded; its streams end ``cancelled``."""

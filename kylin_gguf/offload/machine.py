@@ -12,7 +12,7 @@ from pathlib import Path
 from kylin_gguf.errors import LibraryLoadFailed, from_wire
 from kylin_gguf.native import LoadedLibraries
 from kylin_gguf.offload import speeds
-from kylin_gguf.offload.processors import useful_cores
+from kylin_gguf.offload.processors import CGROUPS, useful_cores
 from kylin_gguf.records import Device, FailedPlugin, Settings
 
 _PROBE_SECONDS = 60
@@ -42,12 +42,42 @@ class Machine:
         return tuple(device for device in self.devices if device.kind in ("gpu", "igpu"))
 
 
-def available_memory(meminfo: Path = Path("/proc/meminfo")) -> int:
-    """Return MemAvailable in bytes: what can be used without swapping, page cache included."""
+def available_memory() -> int:
+    """Return the bytes of RAM that can be used without swapping, page cache included, within the limits of
+    this process's cgroups."""
+    return int(min(system_memory(), cgroup_memory()))
+
+
+def system_memory(meminfo: Path = Path("/proc/meminfo")) -> int:
+    """Return MemAvailable in bytes."""
     for line in meminfo.read_text(encoding="ascii").splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     raise OSError(f"{meminfo} has no MemAvailable")
+
+
+def cgroup_memory(root: Path = CGROUPS, membership: Path = Path("/proc/self/cgroup")) -> float:
+    """Return how many bytes this process's cgroup (v2) may still take, and those that it is in; infinity
+    without a limit. Pages of files that have not been used lately are given back first."""
+    try:
+        own = membership.read_text(encoding="ascii").strip().rpartition("::")[2].lstrip("/")
+    except OSError:
+        return float("inf")
+    directory = root / own
+    return min(map(_room, (directory, *directory.parents[: len(Path(own).parts)])), default=float("inf"))
+
+
+def _room(cgroup: Path) -> float:
+    try:
+        limit = (cgroup / "memory.max").read_text(encoding="ascii").strip()
+        if limit == "max":
+            return float("inf")
+        current = int((cgroup / "memory.current").read_text(encoding="ascii"))
+        statistics = (cgroup / "memory.stat").read_text(encoding="ascii").splitlines()
+        unused = next((int(line.split()[1]) for line in statistics if line.startswith("inactive_file ")), 0)
+        return max(int(limit) - current + unused, 0)
+    except (OSError, ValueError):
+        return float("inf")
 
 
 def libraries(settings: Settings) -> LoadedLibraries:

@@ -110,6 +110,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def engines(starts: Starts, clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pool:
     monkeypatch.setattr(pool, "_SWEEP_SECONDS", 0.001)
+    monkeypatch.setattr(pool, "memory_pressure", lambda: 0.0)
     return Pool(config.load({"idle_unload_s": 300, "cache_dir": tmp_path}, {}))
 
 
@@ -175,6 +176,20 @@ async def test_what_is_idle_for_long_enough_is_unloaded_and_what_is_busy_is_not(
     clock.now += 300
     await asyncio.sleep(0.05)
     assert engines.loaded(), "idleness counts from the end of work"
+    clock.now += 1
+    while engines.loaded():
+        await asyncio.sleep(0.001)
+    await engines.close()
+
+
+async def test_while_programs_wait_for_memory_unused_models_go_early(
+    engines: Pool, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "memory_pressure", lambda: 50.0)
+    await engines.acquire(TOY)
+    clock.now += 30
+    await asyncio.sleep(0.05)
+    assert engines.loaded()
     clock.now += 1
     while engines.loaded():
         await asyncio.sleep(0.001)
