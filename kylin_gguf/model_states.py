@@ -35,9 +35,9 @@ class ModelStates:
 
     async def of(self, texts: Sequence[str], *, background: bool) -> NDArray[np.float32]:
         """Return the hidden state of each text, shape (len(texts), width of the model)."""
-        engine = await self._pool.acquire(await self._find(), self._progress)
         asked = StatesRequest(prompt.BEFORE, tuple(texts), prompt.DEPTH, background)
-        return await engine.hidden_states(asked)
+        model = await self._find()
+        return await self._pool.ask(model, lambda engine: engine.hidden_states(asked), self._progress)
 
 
 @functools.lru_cache(maxsize=8)

@@ -187,7 +187,7 @@ class Service:
         info = await asyncio.to_thread(gguf_info.read, found.path)
         if not info.embeds:
             raise UnsupportedModel(str(found.path), "it states no pooling, so it makes no vectors")
-        return await (await self._pool.acquire(found)).embed(texts)
+        return await self._pool.ask(found, lambda engine: engine.embed(texts))
 
     async def interpret(self, utterance: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the command that ``utterance`` asks for, as the JSON object of ``kylin-gguf act``."""

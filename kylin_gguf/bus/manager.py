@@ -168,4 +168,5 @@ def _described(model: LoadedModel) -> dict[str, Any]:
         "memory_mapped": model.memory_mapped,
         "placement": model.placement.to_json(),
         "speculation": model.speculation.to_json(),
+        "buffers": model.buffers,
     }

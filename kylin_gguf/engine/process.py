@@ -66,6 +66,10 @@ class EngineProcess:
     _child: Child
     _channel: AsyncChannel
     speculation: Speculation = field(default_factory=Speculation, init=False)
+    buffers: dict[str, dict[str, int]] = field(default_factory=dict, init=False)
+    """As in LoadedModel."""
+    failure: WorkerDied | WorkerHung | None = field(default=None, init=False)
+    """How a loaded worker has ended that was not asked to."""
     _pending: PendingRequests = field(default_factory=PendingRequests, init=False)
     _incoming: AsyncIterator[Payload] = field(init=False)
     _reading: asyncio.Task[None] | None = field(default=None, init=False)
@@ -258,6 +262,7 @@ class EngineProcess:
             elif event["event"] == "ready":
                 self.load_s = event["load_s"]
                 self.speculation = Speculation(**event["speculation"])
+                self.buffers = event["buffers"]
                 return
         if self._hung:
             raise self._hung
@@ -285,15 +290,19 @@ class EngineProcess:
             await self._child.bury()
             if not self._stopping:
                 log.error("%s", self._child.death().statement())
-        self._pending.end(None if self._stopping else self._hung or self._child.death())
-        self._channel.close()
+        self.failure = None if self._stopping else self._hung or self._child.death()
+        # Its listeners first: what is asked again must not get this worker.
         self.listeners.ended(self)
+        self._pending.end(self.failure)
+        self._channel.close()
         await self._child.bury()
 
     def _handle(self, event: Payload) -> None:
         if event["event"] == "speculation":
             self.speculation = Speculation(**event["speculation"])
             self.listeners.changed()
+        elif event["event"] == "begun":
+            self._pending.begun(event["id"])
         elif event["event"] == "released":
             self._released.set()
             self._pending.end(None)

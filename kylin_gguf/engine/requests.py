@@ -14,6 +14,7 @@ from pathlib import Path
 
 from kylin_gguf import frames, native
 from kylin_gguf.chat_template import ChatTemplate
+from kylin_gguf.engine.buffers import BufferSizes
 from kylin_gguf.engine.channel import Payload
 from kylin_gguf.engine.confinement import limit_memory
 from kylin_gguf.engine.context import Context
@@ -118,8 +119,14 @@ class Requests:
         began = time.perf_counter()
         placement = self._placement = Placement.from_json(payload["placement"])
         limit_memory(placement)
-        tail = self._tail = LogTail()
-        native.capture_log(tail)
+        tail, buffers = LogTail(), BufferSizes()
+        self._tail = tail
+
+        def overhear(level: int, line: str) -> None:
+            buffers(line)
+            tail(level, line)
+
+        native.capture_log(overhear)
         self._model = Model(Path(payload["path"]), placement, tail, self._report_progress())
         if self._model.embeds:
             os.nice(_EMBEDDING_NICE)
@@ -132,6 +139,7 @@ class Requests:
                 "event": "ready",
                 "load_s": time.perf_counter() - began,
                 "speculation": speculation.to_json(),
+                "buffers": buffers.found,
             }
         )
         if self._scheduler:
@@ -147,10 +155,12 @@ class Requests:
             raise UnsupportedModel(
                 str(self._model.path), "it writes no text token by token, and states no pooling for vectors"
             )
+        if placement.shares:
+            self._context.try_out(0)
         self._template_source = self._model.chat_template()
         self._template: ChatTemplate | None = None
         # What the numbers in a KV cache depend on; how long it is does not matter.
-        key = _key(self._model.path, self._build, placement.kv_type, placement.mode, placement.gpu_layers)
+        key = _key(self._model.path, self._build, placement.kv_type, placement.mode, placement.shares)
         cache_dir, room = Path(payload["cache_dir"]), payload["prefix_bytes"]
         store = PrefixStore(cache_dir / "prefixes", key, room) if room else None
         cache = PrefixCache(self._context, store)

@@ -7,11 +7,13 @@ from kylin_gguf.records.commands import ADAPTER, Execution, ExecutorAddress, Res
 from kylin_gguf.records.conversation import OVERFLOWS, ROLES, Message, Overflow, Role
 from kylin_gguf.records.machine import Device, DeviceKind, FailedPlugin
 from kylin_gguf.records.models import (
+    SPARE_SEQUENCES,
     InstalledModel,
     KvType,
     LoadedModel,
     LoadMode,
     Placement,
+    Share,
     Speculation,
     SpeculationWay,
 )
@@ -24,6 +26,7 @@ __all__ = [
     "ADAPTER",
     "OVERFLOWS",
     "ROLES",
+    "SPARE_SEQUENCES",
     "Device",
     "DeviceKind",
     "Execution",
@@ -44,6 +47,7 @@ __all__ = [
     "ScoreRequest",
     "Scores",
     "Settings",
+    "Share",
     "Speculation",
     "SpeculationWay",
     "StatesRequest",

@@ -123,7 +123,11 @@ class FakeService:
     def loaded(self) -> tuple[LoadedModel, ...]:
         sizes = {"memory": 3 << 20, "memory_private": 2 << 20, "memory_mapped": 1 << 20}
         placement = Placement(0, 4096, 2)
-        how = {"placement": placement, "speculation": Speculation("lookup", 1.25)}
+        how = {
+            "placement": placement,
+            "speculation": Speculation("lookup", 1.25),
+            "buffers": {"CPU": {"kv": 5}},
+        }
         return (LoadedModel("echo", Path("/models/echo.gguf"), 42, 0.5, **sizes, **how),)
 
     def default_model(self) -> str:

@@ -8,6 +8,7 @@ Nothing here is thread-safe: one worker, one thread. Names in parentheses are of
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Sequence
 
@@ -20,7 +21,7 @@ from kylin_gguf.engine.embedding.context import Vectors
 from kylin_gguf.engine.model import LogTail, Model
 from kylin_gguf.engine.radix_tree import common_prefix
 from kylin_gguf.engine.threads import Threads
-from kylin_gguf.errors import DecodeFailed, LoadFailed, UnsupportedModel
+from kylin_gguf.errors import DecodeFailed, UnsupportedModel
 from kylin_gguf.records import Placement
 
 PACKED_TOKENS = 64
@@ -30,6 +31,11 @@ somebody's next token may have to wait for it. Larger ones are hardly quicker fo
 _CONTEXT_TOKENS = 1024
 _BATCH_TOKENS = 256
 _MOST_TEXTS = 16
+_PROTOTYPES = {
+    "ggml_backend_tensor_get": (None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t),
+    "ggml_get_name": (ctypes.c_char_p, ctypes.c_void_p),
+    "ggml_nelements": (ctypes.c_int64, ctypes.c_void_p),
+}
 _START = 0  # the sequence that holds what all texts begin with
 
 
@@ -47,10 +53,10 @@ class HiddenStateContext:
         self._layers: int = llama_cpp.llama_model_n_layer(model.handle)
         self._wanted = b""
         self._seen: Vectors | None = None
-        self._ggml = native.functions()
+        self._ggml = native.functions(_PROTOTYPES)
         self._handle = llama_cpp.llama_init_from_model(model.handle, self._params(placement))
         if not self._handle:
-            raise LoadFailed(self._path, log.reason())
+            raise log.failure(model.path)
         self._threads = Threads(placement.threads)
         self._memory = llama_cpp.llama_get_memory(self._handle)
         self._batch = Batch(_BATCH_TOKENS, _BATCH_TOKENS)
