@@ -18,7 +18,8 @@ from bench.case import Unfair
 from bench.chat import Reply
 from kylin_gguf import config
 from kylin_gguf.bus import names
-from kylin_gguf.bus.client import Answer, Client, ClientSession
+from kylin_gguf.bus.client import Client
+from kylin_gguf.bus.client_session import Answer, ClientSession
 from kylin_gguf.bus.connection import Connection
 from kylin_gguf.records import InstalledModel, Message
 

@@ -14,9 +14,11 @@ from kylin_gguf.actuator.interpret import Interpretation, Interpreter, Scorer
 from kylin_gguf.actuator.shipped import load_commands
 from kylin_gguf.actuator.shortlists import IN_PACKAGE, Shortlists
 from kylin_gguf.assistant import Assistant, Means
+from kylin_gguf.conversations import Conversation, Database
 from kylin_gguf.errors import InvalidValue, UnknownOption, UnsupportedModel
 from kylin_gguf.execution import CallExecutor, Route, no_executors
 from kylin_gguf.jobs import Job, run_async, run_in_thread
+from kylin_gguf.kept_sessions import KeptSessions
 from kylin_gguf.offload import machine
 from kylin_gguf.pool import EnginePool
 from kylin_gguf.records import (
@@ -34,7 +36,7 @@ from kylin_gguf.records import (
 from kylin_gguf.sessions import Session
 from kylin_gguf.store import Store
 
-_SESSION_OPTIONS = ("model", "system", "overflow")
+_SESSION_OPTIONS = ("model", "system", "overflow", "keep")
 _INTERPRET_OPTIONS = ("model",)
 
 MAX_TEXTS = 256
@@ -50,6 +52,8 @@ class Service:
         self._settings, self._store = settings, store
         self._pool = EnginePool(settings)
         self._pool.on_change = lambda: self.on_change("LoadedModels")
+        self.kept = KeptSessions(Database(settings.state_dir / "sessions" / "sessions.sqlite3"))
+        """The sessions that outlive this process."""
         self._jobs: set[Job[Any]] = set()
         self._devices: list[dict[str, Any]] | None = None
         learnt = Shortlists(settings.cache_dir / "shortlists", IN_PACKAGE)
@@ -141,16 +145,49 @@ class Service:
     # --- conversations and commands -----------------------------------------------------------------
 
     async def create_session(self, options: Mapping[str, Any]) -> Session:
-        """Begin a conversation. ``options``: ``model`` (default: the default model), ``system``, and
-        ``overflow``, one of OVERFLOWS."""
-        values = _texts(options, _SESSION_OPTIONS)
+        """Begin a conversation. ``options``: ``model`` (default: the default model), ``system``,
+        ``overflow``, one of OVERFLOWS, and ``keep``, whether it outlives the service.
+
+        Raises:
+            UnknownOption, InvalidValue: bad ``options``.
+            KylinError: as ``Store.resolve`` and ``Database.add``.
+        """
+        keep = options.get("keep", False)
+        if not isinstance(keep, bool):
+            raise InvalidValue("keep", repr(keep)[:80], "true or false")
+        values = _texts({k: v for k, v in options.items() if k != "keep"}, _SESSION_OPTIONS)
         wanted = values.get("overflow", OVERFLOWS[0])
         overflow = next((known for known in OVERFLOWS if known == wanted), None)
         if overflow is None:
             raise InvalidValue("overflow", wanted, " or ".join(OVERFLOWS))
+        conversation = Conversation.beginning_with(values.get("system", ""))
         model = await self._resolve(values.get("model", ""))
-        system = values.get("system", "")
-        return Session(model, self._pool.acquire, system, overflow, self._assistant(model))
+        session = Session(model, self._pool.acquire, conversation, overflow, self._assistant(model))
+        if keep:
+            self.kept.keep(session)
+        return session
+
+    async def open_session(self, session_id: str, options: Mapping[str, Any]) -> Session:
+        """Go on with a kept conversation; ``options`` may hold another ``model``.
+
+        Raises:
+            UnknownOption, InvalidValue: bad ``options``.
+            UnknownKeptSession, KeptSessionsUnusable: as ``Database.get``.
+            ModelError: its model is not there any more, and no other was named.
+        """
+        model = await self._resolve(
+            _texts(options, ("model",)).get("model") or str(self.kept.get(session_id).path)
+        )
+        kept = self.kept.get(session_id)  # as it is now
+        assistant = self._assistant(model)
+        session = Session(model, self._pool.acquire, kept.conversation, kept.overflow, assistant)
+        self.kept.attach(session, session_id)
+        return session
+
+    async def switch_model(self, session: Session, model: str) -> None:
+        """Have ``model`` give the next answers of ``session``; errors as of ``Store.resolve``."""
+        found = await self._resolve(model)
+        session.switch_model(found, self._assistant(found))
 
     def _assistant(self, model: InstalledModel) -> Assistant:
         async def interpret(said: str, progress: ProgressCallback) -> Interpretation:
@@ -244,6 +281,7 @@ class Service:
         for job in list(self._jobs):
             job.cancel()
         await self._pool.close()
+        self.kept.close()
 
 
 def _command(command: Command) -> dict[str, Any]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from kylin_gguf.assistant import Assistant
+from kylin_gguf.conversations import Conversation
 from kylin_gguf.engine.generation import Generation, Outcome
 from kylin_gguf.engine.process import EngineProcess
 from kylin_gguf.errors import Busy, InternalError, InvalidValue, KylinError, UnknownOption
-from kylin_gguf.records import InstalledModel, Message, Overflow, ProgressCallback, SamplingOptions
+from kylin_gguf.records import Entry, InstalledModel, Message, Overflow, ProgressCallback, SamplingOptions
 
 MAX_PROMPT_CHARS = 1_000_000
 MODES = ("chat", "assistant")
@@ -19,33 +21,52 @@ GENERATE_OPTIONS = ("prompt", "mode", *SamplingOptions.names())
 Acquire = Callable[[InstalledModel, ProgressCallback], Awaitable[EngineProcess]]
 
 
+@dataclass
+class _Cut:
+    """How many messages of the context the last prompt left out. The next begins at the same place, so that
+    it continues what the prefix cache holds. Another context or model has a cut of its own."""
+
+    dropped: int = 0
+
+
 class Session:
-    """One conversation with one model. One answer at a time."""
+    """One conversation, with one model at a time. One answer at a time."""
 
     def __init__(
         self,
         model: InstalledModel,
         acquire: Acquire,
-        system: str = "",
+        conversation: Conversation | None = None,
         overflow: Overflow = "trim",
         assistant: Assistant | None = None,
     ) -> None:
-        """``overflow`` says what happens once the conversation no longer fits the context; without an
-        ``assistant`` there is only chat."""
+        """``conversation`` is what was said before; ``overflow`` says what happens once it no longer fits the
+        context; without an ``assistant`` there is only chat."""
         self._model, self._acquire, self._overflow = model, acquire, overflow
         self._assistant = assistant
-        self._system = [Message("system", system)] if system else []
-        self._history: list[Message] = []
-        self._dropped = 0
-        """How many messages of the history the last prompt left out. The next begins at the same place, so
-        that it continues what the prefix cache holds."""
+        self._conversation = conversation or Conversation()
+        self._cut = _Cut()
         self._running: Generation | None = None
         self._starting: asyncio.Task[None] | None = None
+        self.kept_as = ""
+        """The id that the conversation is kept by; empty when it ends with the session."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when the conversation, or the model, has become another."""
 
     @property
-    def model(self) -> str:
-        """The name of the model that answers."""
-        return self._model.name
+    def model(self) -> InstalledModel:
+        """The model that answers."""
+        return self._model
+
+    @property
+    def overflow(self) -> Overflow:
+        """What happens once the conversation no longer fits the context."""
+        return self._overflow
+
+    @property
+    def conversation(self) -> Conversation:
+        """All that was said."""
+        return self._conversation
 
     async def generate(self, options: Mapping[str, Any]) -> Generation:
         """Start an answer to ``options["prompt"]``; the others are ``mode`` and sampling options.
@@ -59,6 +80,7 @@ class Session:
 
         Raises:
             UnknownOption, InvalidValue: bad ``options``.
+            ConversationTooLong: there is no room for the prompt.
             Busy: the last answer has not ended.
         """
         for name in options:  # before the prompt is missed: it may be there under a misspelt name
@@ -73,15 +95,16 @@ class Session:
         if mode not in modes:
             raise InvalidValue("mode", repr(mode)[:80], " or ".join(modes))
         sampling = SamplingOptions.from_options(rest)
+        self._conversation.check_room(len(prompt))
         if self._running:
             raise Busy("answers in this session", 1)
         generation = self._running = Generation()
         if mode == "chat":
             self._forget()
         question = Message("user", prompt)
-        messages = [*self._system, *self._history, question]
-        history = self._history
-        generation.finished.add_done_callback(lambda future: self._ended(history, question, future))
+        messages = [*self._conversation.context(), question]
+        conversation, cut = self._conversation, self._cut
+        generation.finished.add_done_callback(lambda done: self._ended(conversation, cut, question, done))
         start = self._start(generation, messages, sampling, assisted=mode == "assistant")
         self._starting = asyncio.ensure_future(start)
         return generation
@@ -89,14 +112,14 @@ class Session:
     async def _start(
         self, generation: Generation, messages: list[Message], sampling: SamplingOptions, *, assisted: bool
     ) -> None:
-        dropped = self._dropped
+        model, dropped = self._model, self._cut.dropped
         try:
             said = await self._assist(generation, messages[-1].content) if assisted else None
             if said is not None:
                 generation.end("stop", text=said)
                 return
             engine = await self._acquire(
-                self._model, lambda progress: generation.notice("loading", progress.fraction)
+                model, lambda progress: generation.notice("loading", progress.fraction)
             )
             if generation.cancelled:
                 generation.end("cancelled")
@@ -124,37 +147,48 @@ class Session:
         with generation.watched():
             return await turn
 
-    def _ended(self, history: list[Message], question: Message, finished: asyncio.Future[Outcome]) -> None:
+    def _ended(
+        self, conversation: Conversation, cut: _Cut, question: Message, finished: asyncio.Future[Outcome]
+    ) -> None:
         self._running = None
         if finished.cancelled():  # whoever awaited it gave up; the answer is lost with it
             return
         outcome = finished.result()
-        if history is self._history:  # else the conversation was replaced while it was being answered
-            self._dropped = max(self._dropped, outcome.dropped)
+        cut.dropped = max(cut.dropped, outcome.dropped)
         if outcome.error is None and outcome.text:
-            self._history += [question, Message("assistant", outcome.text)]
+            conversation.add(question, Message("assistant", outcome.text))
+            if conversation is self._conversation:  # else it was replaced while it was being answered
+                self.on_change()
 
-    def messages(self) -> tuple[Message, ...]:
-        """Return the conversation so far, the system prompt first if there is one."""
-        return (*self._system, *self._history)
+    # --- The conversation -----------------------------------------------------------------------------
 
-    def set_context(self, messages: Sequence[Message]) -> None:
-        """Replace the conversation; a leading system message replaces the system prompt.
+    def replace(self, conversation: Conversation) -> None:
+        """Go on with another conversation; an answer in the making does not enter it."""
+        self._conversation = conversation
+        self._context_changed()
 
-        Raises:
-            InvalidValue: a system message that is not the first.
-        """
-        if any(message.role == "system" for message in messages[1:]):
-            raise InvalidValue("messages", "a later system message", "a system message in first place only")
-        split = 1 if messages and messages[0].role == "system" else 0
-        self._system, self._history = list(messages[:split]), list(messages[split:])
-        self._dropped = 0
-        self._forget()
+    def set_context(self, entries: Sequence[Entry]) -> None:
+        """Replace the conversation; raises as ``Conversation``."""
+        self.replace(self._conversation.replaced(entries))
+
+    def select_context(self, ids: Collection[int]) -> None:
+        """Give answers from the messages with these ids; raises as ``Conversation.select``."""
+        self._conversation.select(ids)
+        self._context_changed()
 
     def clear(self) -> None:
-        """Forget the conversation; the system prompt stays."""
-        self._history, self._dropped = [], 0
+        """Forget the conversation; the system message stays."""
+        self.replace(self._conversation.cleared())
+
+    def switch_model(self, model: InstalledModel, assistant: Assistant | None) -> None:
+        """Have ``model`` give the next answers, from the same conversation in its own template."""
+        self._model, self._assistant = model, assistant
+        self._context_changed()
+
+    def _context_changed(self) -> None:
+        self._cut = _Cut()
         self._forget()
+        self.on_change()
 
     def _forget(self) -> None:
         """Let the next command refer to nothing that was said before."""

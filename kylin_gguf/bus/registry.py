@@ -102,6 +102,10 @@ class Registry:
         """Yield the objects of one connection, oldest first."""
         yield from [o for o in self._objects.values() if o.owner == owner]
 
+    def of_kind(self, kind: type[P]) -> Iterator[P]:
+        """Yield the objects of one class, whoever owns them, oldest first."""
+        yield from [o for o in self._objects.values() if isinstance(o, kind)]
+
     def children(self, path: str, caller: str) -> list[str]:
         """Return the names of the nodes directly below ``path`` that ``caller`` may see."""
         prefix = path.rstrip("/") + "/"

@@ -14,7 +14,8 @@ import typer
 from rich.console import Console
 
 from kylin_gguf import catalogue, config
-from kylin_gguf.bus.client import Answer, Client, ClientSession
+from kylin_gguf.bus.client import Client
+from kylin_gguf.bus.client_session import Answer, ClientSession
 from kylin_gguf.cli import output
 from kylin_gguf.cli.consent import ask
 from kylin_gguf.cli.models import AsJson, Model, reference

@@ -46,6 +46,7 @@ from kylin_gguf.errors.convert import (
 from kylin_gguf.errors.engine import (
     Busy,
     ContextFull,
+    ConversationTooLong,
     DecodeFailed,
     EngineError,
     InvalidGrammar,
@@ -75,11 +76,13 @@ from kylin_gguf.errors.model import (
 )
 from kylin_gguf.errors.store import (
     ChecksumMismatch,
+    KeptSessionsUnusable,
     NoSpace,
     NotWritable,
     SourceFailed,
     SourcesExhausted,
     StoreError,
+    UnknownKeptSession,
 )
 from kylin_gguf.errors.usage import (
     ConfigError,
@@ -102,6 +105,7 @@ __all__ = [
     "ConfigError",
     "ConfirmationNeeded",
     "ContextFull",
+    "ConversationTooLong",
     "ConvertError",
     "ConverterMissing",
     "DecodeFailed",
@@ -113,6 +117,7 @@ __all__ = [
     "InternalError",
     "InvalidGrammar",
     "InvalidValue",
+    "KeptSessionsUnusable",
     "KylinError",
     "LibrariesMissing",
     "LibraryLoadFailed",
@@ -138,6 +143,7 @@ __all__ = [
     "TruncatedGguf",
     "UnknownArchitecture",
     "UnknownCatalogue",
+    "UnknownKeptSession",
     "UnknownModel",
     "UnknownObject",
     "UnknownOption",

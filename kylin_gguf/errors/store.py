@@ -70,3 +70,24 @@ class SourcesExhausted(StoreError):
     remedy: ClassVar[str] = N_("Check the network, HF_ENDPOINT and HF_HUB_OFFLINE, or name a local file.")
     name: str
     attempts: tuple[str, ...]
+
+
+@dataclass(eq=False)
+class UnknownKeptSession(StoreError):
+    """A kept session that does not exist (any more)."""
+
+    code: ClassVar[str] = "store.unknown-session"
+    sentence: ClassVar[str] = N_("No session is kept as '{session}'.")
+    remedy: ClassVar[str] = N_("It may have been deleted; ListSessions lists those there are.")
+    session: str
+
+
+@dataclass(eq=False)
+class KeptSessionsUnusable(StoreError):
+    """The file that kept sessions are in cannot be read or written; nothing was changed in it."""
+
+    code: ClassVar[str] = "store.sessions-unusable"
+    sentence: ClassVar[str] = N_("Kept sessions in {path} cannot be used: {reason}.")
+    remedy: ClassVar[str] = N_("Check the disk and the file's permissions; sessions that are not kept work.")
+    path: str
+    reason: str

@@ -125,7 +125,8 @@ async def test_conversation_on_a_terminal(environment: dict[str, str], service: 
         await expect("\r\nagain")
         await say("/exit")
         assert await asyncio.wait_for(process.wait(), 30) == 0
-    assert [message.content for message in service.sessions[0].messages()] == ["again"]
+    said = service.sessions[0].conversation.entries
+    assert [entry.message.content for entry in said] == ["again"]
 
 
 async def test_act(run: Run) -> None:
