@@ -99,6 +99,7 @@ class Session:
         if self._running:
             raise Busy("answers in this session", 1)
         generation = self._running = Generation()
+        generation.speaks = sampling.sentences
         if mode == "chat":
             self._forget()
         question = Message("user", prompt)

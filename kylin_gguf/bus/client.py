@@ -190,6 +190,10 @@ class Client:
         given = ("s", session_id, "a{sv}", {"model": model or None})
         return ClientSession(self.call, str(await self._result(names.MANAGER, "OpenSession", *given)))
 
+    async def ask(self, session_id: str, prompt: str, **options: object) -> str:
+        """Return the answer of one turn of a kept conversation that nobody has open."""
+        return str(await self._result(names.MANAGER, "Ask", "s", session_id, "s", prompt, "a{sv}", options))
+
     async def list_sessions(self) -> list[dict[str, Any]]:
         """Return what ListSessions returns, as plain dictionaries."""
         listed: list[dict[str, Any]] = await self._result(names.MANAGER, "ListSessions")

@@ -13,7 +13,7 @@ from dbus_next.message import Message as BusMessage
 from kylin_gguf import frames
 from kylin_gguf.bus import names, values
 from kylin_gguf.bus.connection import take_descriptor
-from kylin_gguf.errors import ServiceUnavailable
+from kylin_gguf.errors import Cancelled, KylinError, ServiceUnavailable, of_code
 from kylin_gguf.frames import Frame
 from kylin_gguf.records import Entry, Message
 
@@ -124,6 +124,23 @@ class Answer:
         finally:
             self._writer.close()
 
+    async def texts(self) -> AsyncIterator[str]:
+        """Yield the pieces of the answer.
+
+        Raises:
+            KylinError: the answer's error; Cancelled when it was stopped.
+        """
+        async for frame in self:
+            failure = failure_of(frame)
+            if failure is not None:
+                raise failure
+            if frame["type"] == "text":
+                yield frame["text"]
+
+    async def close(self) -> None:
+        """Read no more of the answer, which stops it. Harmless after its end."""
+        self._writer.close()
+
     async def confirm(self, consent: bool) -> None:
         """Answer a ``confirm`` frame; raises NothingToConfirm when it comes too late."""
         await self._call(names.REQUEST, "Confirm", "b", consent, path=self.path, timeout=SHORT_CALL_S)
@@ -131,6 +148,15 @@ class Answer:
     async def cancel(self) -> None:
         """Stop the answer; its last frame is still to be read."""
         await self._call(names.REQUEST, "Cancel", path=self.path, timeout=SHORT_CALL_S)
+
+
+def failure_of(frame: Frame) -> KylinError | None:
+    """Return the exception that an ``error`` frame, or an ``end`` after a cancel, stands for."""
+    if frame["type"] == "error":
+        return of_code(str(frame.get("code")), str(frame.get("message")))
+    if frame["type"] == "end" and frame.get("reason") == "cancelled":
+        return Cancelled()
+    return None
 
 
 def _described(message: Message | Entry) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kylin_gguf.bus import names
 from kylin_gguf.bus.root import RootPart
 from kylin_gguf.bus.session import SessionObject
-from kylin_gguf.errors import AccessDenied
+from kylin_gguf.errors import AccessDenied, Busy
 
 if TYPE_CHECKING:
     from kylin_gguf.sessions import Session
@@ -35,6 +35,18 @@ class SessionMethods(RootPart):
         if opened is not None:
             return opened.path
         return await self._publish(caller, lambda: self._service.open_session(session_id, options))
+
+    async def ask(self, caller: str, session_id: str, prompt: str, options: dict[str, Any]) -> str:
+        """Method Ask."""
+        await self._check_user(caller)
+        if self._opened(caller, session_id) is not None:
+            raise Busy("holders of this session", 1)
+        path = await self._publish(caller, lambda: self._service.open_session(session_id, {}))
+        session = next(one for one in self.registry.of_kind(SessionObject) if one.path == path)
+        try:
+            return await session.complete(caller, prompt, options)
+        finally:
+            await session.close(caller)
 
     async def list_sessions(self, caller: str) -> list[dict[str, Any]]:
         """Method ListSessions."""

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from kylin_gguf import catalogue, config
 from kylin_gguf.bus.client import Client
-from kylin_gguf.bus.client_session import Answer, ClientSession
+from kylin_gguf.bus.client_session import Answer, ClientSession, failure_of
 from kylin_gguf.cli import output
 from kylin_gguf.cli.consent import ask
 from kylin_gguf.cli.models import AsJson, Model, reference
@@ -26,7 +26,6 @@ from kylin_gguf.errors import (
     NothingToConfirm,
     UnknownModel,
     near,
-    of_code,
 )
 from kylin_gguf.frames import Frame
 from kylin_gguf.records import Settings
@@ -192,10 +191,7 @@ async def _show(answer: Answer, show: _Text) -> KylinError | None:
             asking.cancel()
         if frame["type"] == "confirm":
             asking = asyncio.ensure_future(_confirm(answer, str(frame.get("text"))))
-        elif frame["type"] == "error":
-            failure = of_code(str(frame.get("code")), str(frame.get("message")))
-        elif frame["type"] == "end" and frame.get("reason") == "cancelled":
-            failure = Cancelled()
+        failure = failure or failure_of(frame)
     return failure
 
 

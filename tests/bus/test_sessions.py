@@ -1,80 +1,37 @@
-"""Sessions of the real service on a real bus: what they hold, what is kept, and whose it is.
-
-No model is loaded: an engine that answers at once stands in for the worker.
-"""
+"""Sessions of the real service on a real bus: what they hold, what is kept, and whose it is."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+import sqlite3
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kylin_gguf import catalogue, config, errors
+from kylin_gguf import errors
 from kylin_gguf.bus import names, values
-from kylin_gguf.bus.client import Client
-from kylin_gguf.bus.connection import Connection
-from kylin_gguf.bus.server import Server
-from kylin_gguf.engine.generation import Generation
-from kylin_gguf.records import Message, SamplingOptions, Settings
-from kylin_gguf.service import Service
-from kylin_gguf.store import Store
-from tests.tiny_model import write_model
-
-
-class Engine:
-    """Answers with the number of messages that it was given, and the name of its model."""
-
-    def __init__(self, model: str) -> None:
-        self._model = model
-
-    def generate(
-        self, generation: Generation, messages: Sequence[Message], _: SamplingOptions, **__: Any
-    ) -> None:
-        generation.end("stop", text=f"{self._model}:{len(messages)}")
+from kylin_gguf.records import Settings
+from tests.bus import echo
+from tests.bus.echo import connected
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    (tmp_path / "models").mkdir()
-    for name in ("first", "second"):
-        write_model(tmp_path / "models" / f"{name}.gguf", name=name)
-    places = {name: str(tmp_path / name) for name in ("models_dir", "cache_dir", "state_dir", "runtime_dir")}
-    return config.load(places | {"models_dir": str(tmp_path / "models"), "default_model": "first"})
+    return echo.settings(tmp_path)
 
 
-Serving = Callable[[], Any]
+Serving = Callable[[], AbstractAsyncContextManager[Any]]
 
 
 @pytest.fixture
 def serving(settings: Settings, bus_address: str) -> Serving:
     """A function that runs the service for as long as its context."""
-
-    @asynccontextmanager
-    async def run() -> AsyncIterator[None]:
-        service = Service(settings, Store(settings, catalogue.load(settings.catalogue)))
-
-        async def acquire(model: Any, *_: object) -> Any:
-            return Engine(model.name)
-
-        service._pool.acquire = acquire  # type: ignore[method-assign]
-        server = await Server.start(bus_address, service)
-        yield
-        await server.close()
-
-    return run
-
-
-@asynccontextmanager
-async def connected(bus_address: str) -> AsyncIterator[Client]:
-    connection = await Connection.connect(bus_address)
-    owner = (await connection.daemon("GetNameOwner", "s", [names.BUS_NAME]))[0]
-    async with Client(connection, owner) as client:
-        yield client
+    return lambda: echo.serving(settings, bus_address)
 
 
 async def said(session: Any) -> list[tuple[int, str, bool]]:
@@ -84,24 +41,24 @@ async def said(session: Any) -> list[tuple[int, str, bool]]:
 async def test_messages_have_ids_and_can_be_selected(serving: Serving, bus_address: str) -> None:
     async with serving(), connected(bus_address) as client:
         session = await client.create_session(system="Be brief.")
-        assert await session.complete("a") == "first:2"
-        assert await session.complete("b") == "first:4"
+        assert await session.complete("a") == "first:2 a"
+        assert await session.complete("b") == "first:4 b"
         await session.select_context([4, 5])
         assert await said(session) == [
             (1, "Be brief.", True),
             (2, "a", False),
-            (3, "first:2", False),
+            (3, "first:2 a", False),
             (4, "b", True),
-            (5, "first:4", True),
+            (5, "first:4 b", True),
         ]
-        assert await session.complete("c") == "first:4"
+        assert await session.complete("c") == "first:4 c"
         with pytest.raises(errors.InvalidValue):
             await session.select_context([99])
         await session.set_context((await session.entries())[:3])
-        assert await session.complete("d") == "first:2"
+        assert await session.complete("d") == "first:2 d"
         await session.clear()
         assert await said(session) == [(1, "Be brief.", True)]
-        assert await session.complete("e") == "first:2"
+        assert await session.complete("e") == "first:2 e"
         assert [entry.id for entry in await session.entries()] == [1, 10, 11]
 
 
@@ -121,10 +78,10 @@ async def test_another_model_goes_on_and_the_owner_is_told(serving: Serving, bus
         told: list[Any] = []
         client._connection.on_signal = told.append
         session = await client.create_session()
-        assert await session.complete("a") == "first:1"
+        assert await session.complete("a") == "first:1 a"
         for _ in range(2):  # the second time nothing changes
             await session.set_model("second")
-        assert await session.complete("b") == "second:3"
+        assert await session.complete("b") == "second:3 b"
         assert await session.model() == "second"
         changes = [message.body for message in told if message.member == "PropertiesChanged"]
         assert [(body[0], values.plain(body[1])) for body in changes] == [
@@ -172,12 +129,12 @@ async def test_a_kept_session_goes_on_after_a_restart(serving: Serving, bus_addr
         session = await client.open_session(kept_as)
         assert await said(session) == before
         await session.set_model("second")
-        assert await session.complete("b") == "second:2"
+        assert await session.complete("b") == "second:2 b"
         assert (await client.list_sessions())[0]["open"]
     async with serving(), connected(bus_address) as client:
         session = await client.open_session(kept_as)
         assert await session.model() == "second"
-        assert [text for _, text, _ in await said(session)][-2:] == ["b", "second:2"]
+        assert [text for _, text, _ in await said(session)][-2:] == ["b", "second:2 b"]
 
 
 async def test_an_open_session_is_its_connections_own(serving: Serving, bus_address: str) -> None:
@@ -220,7 +177,7 @@ async def test_a_deleted_session_goes_on_without_being_kept(serving: Serving, bu
         kept_as = await session.kept_as()
         await client.delete_session(kept_as)
         assert not await session.kept_as()
-        assert await session.complete("a") == "first:1"
+        assert await session.complete("a") == "first:1 a"
         assert await client.list_sessions() == []
         for gone in (client.open_session, client.delete_session):
             with pytest.raises(errors.UnknownKeptSession):
@@ -247,14 +204,34 @@ async def test_a_full_disk_loses_no_turn(
         session = await client.create_session(keep=True)
         kept_as = await session.kept_as()
         database = settings.state_dir / "sessions" / "sessions.sqlite3"
-        import sqlite3  # noqa: PLC0415
-
         with sqlite3.connect(database) as locker:
             locker.execute("BEGIN EXCLUSIVE")
-            assert await session.complete("a") == "first:1"
+            assert await session.complete("a") == "first:1 a"
             locker.rollback()
         locker.close()
         assert "cannot be used" in caplog.text
         await session.complete("b")
     async with serving(), connected(bus_address) as client:
         assert len(await said(await client.open_session(kept_as))) == 4
+
+
+async def test_one_turn_in_one_call(serving: Serving, bus_address: str) -> None:
+    async with serving(), connected(bus_address) as client:
+        session = await client.create_session(keep=True)
+        kept_as = await session.kept_as()
+        with pytest.raises(errors.Busy):
+            await client.ask(kept_as, "x")
+        await session.close()
+        assert await client.ask(kept_as, "a") == "first:1 a"
+        asking = asyncio.ensure_future(client.ask(kept_as, "FOREVER"))
+        async with connected(bus_address) as stranger:
+            while not (await client.list_sessions())[0]["open"]:
+                await asyncio.sleep(0.01)
+            with pytest.raises(errors.AccessDenied):
+                await stranger.ask(kept_as, "x")
+            await client.close()
+            with pytest.raises(errors.ServiceUnavailable):
+                await asking
+            while not (listed := await stranger.list_sessions()) or listed[0]["messages"] < 4:
+                await asyncio.sleep(0.01)
+            assert await stranger.ask(kept_as, "b") == "first:5 b"
