@@ -3,77 +3,126 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest.mock import patch
 
-from kylin_gguf import catalogue, config, frames
+from kylin_gguf import config, frames
 from kylin_gguf.bus import names
 from kylin_gguf.bus.client import Client
 from kylin_gguf.bus.connection import Connection
 from kylin_gguf.bus.server import Server
+from kylin_gguf.catalogue import Catalogue
 from kylin_gguf.engine.generation import Generation
-from kylin_gguf.records import Message, SamplingOptions, Settings
+from kylin_gguf.engine.memory import ProcessMemory
+from kylin_gguf.engine.process import EngineProcess, Listeners
+from kylin_gguf.pool import EnginePool
+from kylin_gguf.records import (
+    InstalledModel,
+    Message,
+    Placement,
+    SamplingOptions,
+    ScoreRequest,
+    Scores,
+    Settings,
+    Speculation,
+)
 from kylin_gguf.service import Service
 from kylin_gguf.store import Store
 from tests.tiny_model import write_model
 
 
+@dataclass
 class EchoEngine:
     """Answers with its model's name, the number of messages that it was given, and the last one's words.
 
-    The word FOREVER goes on until the answer is cancelled. ``running`` are the answers in the making.
+    The word FOREVER goes on until the answer is cancelled. Made in place of ``EngineProcess``.
     """
 
-    running: ClassVar[set[asyncio.Task[None]]] = set()
+    model: InstalledModel
+    placement: Placement
+    listeners: Listeners
+    load_s: float = 0.01
+    pid: int = 42
+    speculation: Speculation = field(default_factory=Speculation)
 
-    def __init__(self, model: str) -> None:
-        self._model = model
+    running: ClassVar[set[asyncio.Task[None]]] = set()
+    """The answers in the making, of all engines."""
+
+    @classmethod
+    async def start(
+        cls, model: InstalledModel, placement: Placement, _: Settings, listeners: Listeners
+    ) -> EchoEngine:
+        return cls(model, placement, listeners)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.running)
+
+    def memory(self) -> ProcessMemory:
+        return ProcessMemory(3 << 20, 2 << 20, 1 << 20)
+
+    async def stop(self) -> None:
+        self.listeners.ended(self)  # type: ignore[arg-type]
+
+    async def score(self, request: ScoreRequest) -> Scores:
+        count = len(request.continuations)
+        return Scores((-math.log(count),) * count, 0.0, 0.0)
 
     def generate(
         self, generation: Generation, messages: Sequence[Message], _: SamplingOptions, **__: Any
     ) -> None:
         stop = asyncio.Event()
         generation.handed_over(stop.set)
-        words = [f"{self._model}:{len(messages)}", *messages[-1].content.split()]
-        task = asyncio.get_running_loop().create_task(self._run(generation, words, stop))
+        words = [f"{self.model.name}:{len(messages)}", *messages[-1].content.split()]
+        task = asyncio.get_running_loop().create_task(_echo(generation, words, stop))
         self.running.add(task)
         task.add_done_callback(self.running.discard)
 
-    async def _run(self, generation: Generation, words: list[str], stop: asyncio.Event) -> None:
-        pieces = [words[0], *(f" {word}" for word in words[1:])]
-        with generation.watched():
-            for piece in pieces:
-                generation.send(frames.text(piece))
-                if piece.endswith("FOREVER"):
-                    await stop.wait()
-        generation.end("cancelled" if stop.is_set() else "stop", text="".join(pieces))
+
+async def _echo(generation: Generation, words: Sequence[str], stop: asyncio.Event) -> None:
+    pieces = [words[0], *(f" {word}" for word in words[1:])]
+    with generation.watched():
+        for piece in pieces:
+            generation.send(frames.text(piece))
+            if piece.endswith("FOREVER"):
+                await stop.wait()
+    generation.end("cancelled" if stop.is_set() else "stop", text="".join(pieces))
+
+
+async def _plan(*_: object) -> Placement:
+    return Placement(0, 512, 1)
 
 
 def settings(directory: Path) -> Settings:
-    """Return settings below ``directory`` with two models, first and second."""
+    """Return settings below ``directory`` with two models, first and second, and none to fetch."""
     places = {name: str(directory / name) for name in ("models_dir", "cache_dir", "state_dir", "runtime_dir")}
-    (directory / "models_dir").mkdir()
+    found = config.load(places | {"default_model": "first"})
+    found.models_dir.mkdir()
+    write_models(found)
+    return found
+
+
+def write_models(found: Settings) -> None:
+    """Put the models in place."""
     for name in ("first", "second"):
-        write_model(directory / "models_dir" / f"{name}.gguf", name=name)
-    return config.load(places | {"default_model": "first"})
+        write_model(found.models_dir / f"{name}.gguf", name=name)
 
 
 @asynccontextmanager
 async def serving(found: Settings, bus_address: str) -> AsyncIterator[Service]:
-    """Serve on the bus for as long as the context."""
-    service = Service(found, Store(found, catalogue.load(found.catalogue)))
-
-    async def acquire(model: Any, *_: object) -> Any:
-        return EchoEngine(model.name)
-
-    service._pool.acquire = acquire  # type: ignore[method-assign]
-    server = await Server.start(bus_address, service)
-    try:
-        yield service
-    finally:
-        await server.close()
+    """Serve on the bus for as long as the context; there is no model to fetch."""
+    service = Service(found, Store(found, Catalogue(found.catalogue, (), ())))
+    with patch.object(EngineProcess, "start", EchoEngine.start), patch.object(EnginePool, "plan", _plan):
+        server = await Server.start(bus_address, service)
+        try:
+            yield service
+        finally:
+            await server.close()
 
 
 @asynccontextmanager
