@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -18,13 +18,29 @@ import pytest
 from kylin_gguf.bus import names
 from kylin_gguf.records import Settings
 from tests.bus import echo
+from tests.bus.broker import running_broker
 from tests.bus.conftest import Foreign
+from tests.conftest import start_bus
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 COMPILERS = {
     "chat.c": ("cc -Wall -Wextra -Wno-unused-parameter -Werror", ["gio-unix-2.0", "json-glib-1.0"]),
     "chat.cpp": ("c++ -std=c++17 -fPIC -Wall -Wextra -Werror", ["Qt5DBus", "Qt5Network"]),
 }
+
+
+@pytest.fixture(scope="module", params=["dbus-daemon", "dbus-broker"])
+def bus_address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A bus of this module's own, of both makes."""
+    directory = tmp_path_factory.mktemp("bus")
+    if request.param == "dbus-broker":
+        with running_broker(directory) as address:
+            yield address
+        return
+    bus, address = start_bus(directory)
+    yield address
+    bus.terminate()
+    bus.wait()
 
 
 @pytest.fixture(scope="module")
