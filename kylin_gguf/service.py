@@ -5,15 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from kylin_gguf import gguf_info
-from kylin_gguf.actuator.catalogue import Command
-from kylin_gguf.actuator.collection import Collection
-from kylin_gguf.actuator.interpret import Interpretation, Interpreter, Scorer
-from kylin_gguf.actuator.shipped import load_commands
-from kylin_gguf.actuator.shortlists import IN_PACKAGE, Shortlists
-from kylin_gguf.assistant import Assistant, Means
 from kylin_gguf.conversations import Conversation, Database
 from kylin_gguf.errors import InvalidValue, UnknownOption, UnsupportedModel
 from kylin_gguf.execution import CallExecutor, Route, no_executors
@@ -35,6 +30,13 @@ from kylin_gguf.records import (
 )
 from kylin_gguf.sessions import Session
 from kylin_gguf.store import Store
+from kylin_gguf.understanding import Understanding
+
+if TYPE_CHECKING:
+    from kylin_gguf.actuator.catalogue import Command
+    from kylin_gguf.actuator.collection import Collection
+    from kylin_gguf.actuator.interpret import Interpretation, Scorer
+    from kylin_gguf.assistant import Assistant
 
 _SESSION_OPTIONS = ("model", "system", "overflow", "keep")
 _INTERPRET_OPTIONS = ("model",)
@@ -56,8 +58,7 @@ class Service:
         """The sessions that outlive this process."""
         self._jobs: set[Job[Any]] = set()
         self._devices: list[dict[str, Any]] | None = None
-        learnt = Shortlists(settings.cache_dir / "shortlists", IN_PACKAGE)
-        self._interpreter = Interpreter(load_commands(settings.commands_dirs), learnt.of)
+        self._understanding = Understanding(settings)
         self.on_change: Callable[[str], None] = lambda _: None
         """Called with ``LoadedModels`` or ``DefaultModel`` when that has changed."""
         self.call_executor: CallExecutor = no_executors
@@ -135,7 +136,7 @@ class Service:
 
     async def prewarm(self, model: str) -> None:
         """Make ready for a chat or a command that comes soon; errors are raised as for ``load``."""
-        await self._interpreter.prewarm(self._scorer(model))
+        await (await self._understanding.ready()).prewarm(self._scorer(model))
 
     async def _resolve(self, model: str) -> InstalledModel:
         if model:
@@ -162,7 +163,8 @@ class Service:
             raise InvalidValue("overflow", wanted, " or ".join(OVERFLOWS))
         conversation = Conversation.beginning_with(values.get("system", ""))
         model = await self._resolve(values.get("model", ""))
-        session = Session(model, self._pool.acquire, conversation, overflow, self._assistant(model))
+        assistant = partial(self._assistant, model)
+        session = Session(model, self._pool.acquire, conversation, overflow, assistant)
         if keep:
             self.kept.keep(session)
         return session
@@ -179,7 +181,7 @@ class Service:
             _texts(options, ("model",)).get("model") or str(self.kept.get(session_id).path)
         )
         kept = self.kept.get(session_id)  # as it is now
-        assistant = self._assistant(model)
+        assistant = partial(self._assistant, model)
         session = Session(model, self._pool.acquire, kept.conversation, kept.overflow, assistant)
         self.kept.attach(session, session_id)
         return session
@@ -187,14 +189,18 @@ class Service:
     async def switch_model(self, session: Session, model: str) -> None:
         """Have ``model`` give the next answers of ``session``; errors as of ``Store.resolve``."""
         found = await self._resolve(model)
-        session.switch_model(found, self._assistant(found))
+        session.switch_model(found, partial(self._assistant, found))
 
-    def _assistant(self, model: InstalledModel) -> Assistant:
+    async def _assistant(self, model: InstalledModel) -> Assistant:
+        from kylin_gguf.assistant import Assistant, Means  # noqa: PLC0415 - as in ``understanding``
+
+        interpreter = await self._understanding.ready()
+
         async def interpret(said: str, progress: ProgressCallback) -> Interpretation:
             async def score(request: ScoreRequest) -> Scores:
                 return await (await self._pool.acquire(model, progress)).score(request)
 
-            return await self._interpreter.interpret(said, score)
+            return await interpreter.interpret(said, score)
 
         def call(executor: ExecutorAddress, command: Mapping[str, Any]) -> Awaitable[Execution]:
             return self.call_executor(executor, command)
@@ -224,7 +230,8 @@ class Service:
         model = values.get("model", "")
         if model:
             await self._resolve(model)
-        return (await self._interpreter.interpret(utterance, self._scorer(model))).to_json()
+        interpreter = await self._understanding.ready()
+        return (await interpreter.interpret(utterance, self._scorer(model))).to_json()
 
     def _scorer(self, model: str) -> Scorer:
         """Return what asks ``model``, which is looked for only then: clear requests need none."""
@@ -246,6 +253,7 @@ class Service:
         for name in options:
             if name != "confirmed":
                 raise UnknownOption(name, ("confirmed",))
+        await self._understanding.ready()
         confirmed = options.get("confirmed", False)
         if not isinstance(confirmed, bool):
             raise InvalidValue("confirmed", repr(confirmed)[:80], "true or false")
@@ -260,7 +268,7 @@ class Service:
     @property
     def catalogues(self) -> Collection:
         """The command catalogues: the desktop's own, and those that clients register."""
-        return self._interpreter.collection
+        return self._understanding.now().collection
 
     def commands(self) -> list[dict[str, Any]]:
         """Return every command of every catalogue, as JSON objects."""
@@ -274,7 +282,7 @@ class Service:
 
     def busy(self) -> bool:
         """Whether a request or a job runs, or a client's catalogue would be missed."""
-        return self._pool.busy or bool(self._jobs) or self.catalogues.keeps_alive
+        return self._pool.busy or bool(self._jobs) or self._understanding.keeps_alive
 
     async def close(self) -> None:
         """End streams and jobs, stop workers."""

@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kylin_gguf.assistant import Assistant
 from kylin_gguf.conversations import Conversation
 from kylin_gguf.engine.generation import Generation, Outcome
 from kylin_gguf.engine.process import EngineProcess
 from kylin_gguf.errors import Busy, InternalError, InvalidValue, KylinError, UnknownOption
 from kylin_gguf.records import Entry, InstalledModel, Message, Overflow, ProgressCallback, SamplingOptions
 
+if TYPE_CHECKING:
+    from kylin_gguf.assistant import Assistant
+
 MAX_PROMPT_CHARS = 1_000_000
 MODES = ("chat", "assistant")
 GENERATE_OPTIONS = ("prompt", "mode", *SamplingOptions.names())
 
 Acquire = Callable[[InstalledModel, ProgressCallback], Awaitable[EngineProcess]]
+MakeAssistant = Callable[[], "Awaitable[Assistant]"]
+"""Makes a conversation's assistant at its first turn with one: most have none."""
 
 
 @dataclass
@@ -38,12 +42,13 @@ class Session:
         acquire: Acquire,
         conversation: Conversation | None = None,
         overflow: Overflow = "trim",
-        assistant: Assistant | None = None,
+        make_assistant: MakeAssistant | None = None,
     ) -> None:
         """``conversation`` is what was said before; ``overflow`` says what happens once it no longer fits the
-        context; without an ``assistant`` there is only chat."""
+        context; without ``make_assistant`` there is only chat."""
         self._model, self._acquire, self._overflow = model, acquire, overflow
-        self._assistant = assistant
+        self._make_assistant = make_assistant
+        self._assistant: Assistant | None = None
         self._conversation = conversation or Conversation()
         self._cut = _Cut()
         self._running: Generation | None = None
@@ -91,7 +96,7 @@ class Session:
         if not isinstance(prompt, str) or not 0 < len(prompt) <= MAX_PROMPT_CHARS:
             raise InvalidValue("prompt", repr(prompt)[:80], f"text of 1 to {MAX_PROMPT_CHARS} characters")
         mode = rest.pop("mode", MODES[0])
-        modes = MODES if self._assistant else MODES[:1]
+        modes = MODES if self._make_assistant else MODES[:1]
         if mode not in modes:
             raise InvalidValue("mode", repr(mode)[:80], " or ".join(modes))
         sampling = SamplingOptions.from_options(rest)
@@ -140,9 +145,10 @@ class Session:
         Raises:
             CancelledError: the answer was cancelled. What was being carried out may have been done.
         """
-        assert self._assistant is not None
+        assert self._make_assistant is not None
         if generation.cancelled:  # before anything could have begun
             raise asyncio.CancelledError
+        self._assistant = self._assistant or await self._make_assistant()
         turn = asyncio.ensure_future(self._assistant.turn(prompt, generation))
         generation.handed_over(lambda: _stop(turn))
         with generation.watched():
@@ -181,9 +187,9 @@ class Session:
         """Forget the conversation; the system message stays."""
         self.replace(self._conversation.cleared())
 
-    def switch_model(self, model: InstalledModel, assistant: Assistant | None) -> None:
+    def switch_model(self, model: InstalledModel, make_assistant: MakeAssistant | None) -> None:
         """Have ``model`` give the next answers, from the same conversation in its own template."""
-        self._model, self._assistant = model, assistant
+        self._model, self._make_assistant, self._assistant = model, make_assistant, None
         self._context_changed()
 
     def _context_changed(self) -> None:

@@ -69,7 +69,11 @@ class World:
             return FakeEngine()
 
         means = Means(lambda: self.catalogue, self._route, self._call)
-        self.session = Session(MODEL, acquire, assistant=Assistant(means, interpret))
+
+        async def make() -> Assistant:
+            return Assistant(means, interpret)
+
+        self.session = Session(MODEL, acquire, make_assistant=make)
 
     def _route(self, command_id: str) -> Route:
         return Route(self.catalogue.get(command_id), ADAPTER, command_id)
