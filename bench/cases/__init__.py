@@ -8,15 +8,18 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from bench.case import Case
-from bench.cases import engine
+from bench.cases import engine, service
 from kylin_gguf.errors import near
+
+FOLDERS = (engine, service)
 
 
 def every() -> dict[str, Case]:
     """Return all cases by name."""
     found: list[Case] = []
-    for module in pkgutil.iter_modules(engine.__path__, f"{engine.__name__}."):
-        found.append(importlib.import_module(module.name).CASE)
+    for folder in FOLDERS:
+        for module in pkgutil.iter_modules(folder.__path__, f"{folder.__name__}."):
+            found.append(importlib.import_module(module.name).CASE)
     return {case.name: case for case in sorted(found, key=lambda case: case.name)}
 
 
