@@ -11,6 +11,7 @@ from kylin_gguf.bus import names
 from kylin_gguf.bus.dispatch import Reply
 from kylin_gguf.bus.registry import Published, Registry
 from kylin_gguf.bus.request import RequestObject
+from kylin_gguf.bus.signal_feed import SignalFeed
 from kylin_gguf.conversations import Conversation
 from kylin_gguf.errors import Cancelled, InvalidValue
 from kylin_gguf.records import Entry
@@ -45,15 +46,8 @@ class SessionObject(Published):
 
     async def generate(self, caller: str, options: dict[str, Any]) -> Reply:
         """Method Generate."""
-        release = self._hold(caller)
         before = self._session.conversation.entries
-        try:
-            generation = await self._session.generate(options)
-        except BaseException:
-            release()
-            raise
-        request = self.registry.add(RequestObject(self.registry, caller, generation, release))
-        self._requests = [r for r in self._requests if not r.finished] + [request]
+        request, generation = await self._begin(caller, options)
 
         def refused() -> None:
             self.registry.remove(request)
@@ -61,6 +55,22 @@ class SessionObject(Published):
             generation.finished.add_done_callback(lambda _: self._session.set_context(before))
 
         return Reply((request.path, 0), generation.stream, request.start, refused)
+
+    async def stream(self, caller: str, options: dict[str, Any]) -> Reply:
+        """Method Stream."""
+        request, generation = await self._begin(caller, options)
+        return Reply((request.path,), sent=SignalFeed(request, generation.stream).start)
+
+    async def _begin(self, caller: str, options: dict[str, Any]) -> tuple[RequestObject, Generation]:
+        release = self._hold(caller)
+        try:
+            generation = await self._session.generate(options)
+        except BaseException:
+            release()
+            raise
+        request = self.registry.add(RequestObject(self.registry, caller, generation, release))
+        self._requests = [r for r in self._requests if not r.finished] + [request]
+        return request, generation
 
     async def complete(self, caller: str, prompt: str, options: dict[str, Any]) -> str:
         """Method Complete."""

@@ -235,3 +235,49 @@ async def test_one_turn_in_one_call(serving: Serving, bus_address: str) -> None:
             while not (listed := await stranger.list_sessions()) or listed[0]["messages"] < 4:
                 await asyncio.sleep(0.01)
             assert await stranger.ask(kept_as, "b") == "first:5 b"
+
+
+async def test_frames_come_as_signals_to_a_client_without_descriptors(
+    serving: Serving, bus_address: str
+) -> None:
+    async with serving(), connected(bus_address) as client, connected(bus_address) as stranger:
+        heard: list[Any] = []
+        overheard: list[Any] = []
+        client._connection.on_signal, stranger._connection.on_signal = heard.append, overheard.append
+        await stranger._connection.daemon("AddMatch", "s", ["type='signal',member='Frames'"])
+        session = await client.create_session()
+        words = " ".join(f"词{number}" for number in range(100))
+        began = asyncio.get_running_loop().time()
+        reply = await client.call(names.SESSION, "Stream", "a{sv}", {"prompt": words}, path=session.path)
+        async with asyncio.timeout(20):
+            while not heard or heard[-1].member != "Finished":
+                await asyncio.sleep(0.01)
+        seconds = asyncio.get_running_loop().time() - began
+        assert {signal.path for signal in heard} == {reply.body[0]}
+        assert [signal.member for signal in heard[:-1]] == ["Frames"] * (len(heard) - 1)
+        assert 1 < len(heard) <= 20 * seconds + 2
+        frames = [json.loads(line) for signal in heard[:-1] for line in signal.body[0]]
+        assert [frame["type"] for frame in frames] == ["text"] * 101 + ["end"]
+        assert "".join(frame["text"] for frame in frames[:-1]) == f"first:1 {words}"
+        assert overheard == []
+
+
+async def test_a_stream_of_signals_is_cancelled(serving: Serving, bus_address: str) -> None:
+    async with serving(), connected(bus_address) as client:
+        heard: list[Any] = []
+        client._connection.on_signal = heard.append
+        session = await client.create_session()
+        options = {"prompt": "FOREVER"}
+        reply = await client.call(names.SESSION, "Stream", "a{sv}", options, path=session.path)
+        async with asyncio.timeout(20):
+            while "FOREVER" not in str([signal.body for signal in heard]):
+                await asyncio.sleep(0.01)
+            await client.call(names.REQUEST, "Cancel", path=reply.body[0])
+            while not heard or heard[-1].member != "Finished":
+                await asyncio.sleep(0.01)
+        assert heard[-1].body[0] == "cancelled"
+        assert heard[-2].body[0][-1] == '{"type":"end","reason":"cancelled"}'
+        await client.call(names.SESSION, "Stream", "a{sv}", options, path=session.path)
+    async with asyncio.timeout(20):  # whose client has left
+        while echo.EchoEngine.running:
+            await asyncio.sleep(0.01)
