@@ -115,6 +115,7 @@ class FakeService:
         self.jobs: list[Job[Any]] = []
         self.embedded: list[int] = []
         """The number of texts of each call for vectors; 0 for one that was cancelled."""
+        self.unloaded: list[str] = []
         self.is_busy = False
         self.closed = False
 
@@ -159,7 +160,9 @@ class FakeService:
     pull = load
 
     async def unload(self, model: str) -> None:
-        raise RuntimeError("a defect with a secret")
+        if model == "echo":
+            raise RuntimeError("a defect with a secret")
+        self.unloaded.append(model)
 
     async def remove(self, name: str) -> None:
         raise UnknownModel(name, ())
