@@ -127,8 +127,8 @@ async def _measure(case: Case, wanted: Wanted, rounds: int) -> Record:
     async with case.prepare(wanted) as prepared:
         samples = await runner.take(case, prepared, rounds, _say)
     conditions = {
-        **prepared.conditions,
         "sampling": "greedy",
+        **prepared.conditions,
         "parameters": dict(wanted.parameters),
         "least_rounds": case.least_rounds,
     }

@@ -24,8 +24,6 @@ from kylin_gguf.records import (
     InstalledModel,
     LoadedModel,
     ProgressCallback,
-    ScoreRequest,
-    Scores,
     Settings,
 )
 from kylin_gguf.sessions import Session
@@ -35,8 +33,9 @@ from kylin_gguf.understanding import Understanding
 if TYPE_CHECKING:
     from kylin_gguf.actuator.catalogue import Command
     from kylin_gguf.actuator.collection import Collection
-    from kylin_gguf.actuator.interpret import Interpretation, Scorer
+    from kylin_gguf.actuator.interpret import Interpretation
     from kylin_gguf.assistant import Assistant
+    from kylin_gguf.model_states import ModelStates
 
 _SESSION_OPTIONS = ("model", "system", "overflow", "keep")
 _INTERPRET_OPTIONS = ("model",)
@@ -100,11 +99,18 @@ class Service:
         """Return where ``model`` would go, with reasons, as a JSON object."""
         return (await self._pool.plan(await self._resolve(model), options)).to_json()
 
-    def load(self, model: str) -> Job[LoadedModel]:
-        """Load ``model``."""
+    def load(self, model: str, options: Mapping[str, Any]) -> Job[LoadedModel]:
+        """Load ``model``; with the option ``learn``, have it learn the commands, too.
+
+        Raises:
+            InvalidValue, UnknownOption: wrong ``options``.
+        """
+        learn = _flag(options, "learn")
 
         async def work(progress: ProgressCallback) -> LoadedModel:
             engine = await self._pool.acquire(await self._resolve(model), progress)
+            if learn:
+                await (await self._understanding.ready()).learn(self._states(model), progress)
             return next(item for item in self.loaded() if item.path == engine.model.path)
 
         return self._track(run_async("load", work, model))
@@ -136,7 +142,7 @@ class Service:
 
     async def prewarm(self, model: str) -> None:
         """Make ready for a chat or a command that comes soon; errors are raised as for ``load``."""
-        await (await self._understanding.ready()).prewarm(self._scorer(model))
+        await (await self._understanding.ready()).prewarm(self._states(model))
 
     async def _resolve(self, model: str) -> InstalledModel:
         if model:
@@ -193,14 +199,15 @@ class Service:
 
     async def _assistant(self, model: InstalledModel) -> Assistant:
         from kylin_gguf.assistant import Assistant, Means  # noqa: PLC0415 - as in ``understanding``
+        from kylin_gguf.model_states import ModelStates  # noqa: PLC0415
 
         interpreter = await self._understanding.ready()
 
         async def interpret(said: str, progress: ProgressCallback) -> Interpretation:
-            async def score(request: ScoreRequest) -> Scores:
-                return await (await self._pool.acquire(model, progress)).score(request)
+            async def find() -> InstalledModel:
+                return model
 
-            return await interpreter.interpret(said, score)
+            return await interpreter.interpret(said, ModelStates(self._pool, find, progress))
 
         def call(executor: ExecutorAddress, command: Mapping[str, Any]) -> Awaitable[Execution]:
             return self.call_executor(executor, command)
@@ -222,7 +229,7 @@ class Service:
         info = await asyncio.to_thread(gguf_info.read, found.path)
         if not info.embeds:
             raise UnsupportedModel(str(found.path), "it states no pooling, so it makes no vectors")
-        return await (await self._pool.acquire(found)).embed(texts)
+        return await self._pool.ask(found, lambda engine: engine.embed(texts))
 
     async def interpret(self, utterance: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the command that ``utterance`` asks for, as the JSON object of ``kylin-gguf act``."""
@@ -231,15 +238,12 @@ class Service:
         if model:
             await self._resolve(model)
         interpreter = await self._understanding.ready()
-        return (await interpreter.interpret(utterance, self._scorer(model))).to_json()
+        return (await interpreter.interpret(utterance, self._states(model))).to_json()
 
-    def _scorer(self, model: str) -> Scorer:
-        """Return what asks ``model``, which is looked for only then: clear requests need none."""
+    def _states(self, model: str) -> ModelStates:
+        from kylin_gguf.model_states import ModelStates  # noqa: PLC0415 - as in ``understanding``
 
-        async def score(request: ScoreRequest) -> Scores:
-            return await (await self._pool.acquire(await self._resolve(model))).score(request)
-
-        return score
+        return ModelStates(self._pool, lambda: self._resolve(model))
 
     async def execute(
         self, command_id: str, arguments: Mapping[str, Any], options: Mapping[str, Any]
@@ -250,13 +254,8 @@ class Service:
             InvalidValue, UnknownOption: no such command, wrong ``arguments`` or ``options``.
             ConfirmationNeeded, ExecutorFailed, ExecutorTimeout: as ``execution.Route.execute``.
         """
-        for name in options:
-            if name != "confirmed":
-                raise UnknownOption(name, ("confirmed",))
+        confirmed = _flag(options, "confirmed")
         await self._understanding.ready()
-        confirmed = options.get("confirmed", False)
-        if not isinstance(confirmed, bool):
-            raise InvalidValue("confirmed", repr(confirmed)[:80], "true or false")
         route = self._route(command_id)
         return (await route.execute(arguments, self.call_executor, confirmed=confirmed)).to_json()
 
@@ -288,6 +287,7 @@ class Service:
         """End streams and jobs, stop workers."""
         for job in list(self._jobs):
             job.cancel()
+        await self._understanding.close()
         await self._pool.close()
         self.kept.close()
 
@@ -321,3 +321,14 @@ def _texts(options: Mapping[str, Any], known: tuple[str, ...]) -> dict[str, str]
         if not isinstance(value, str):
             raise InvalidValue(name, repr(value), "text")
     return dict(options)
+
+
+def _flag(options: Mapping[str, Any], known: str) -> bool:
+    """Return the option ``known``, the only one there may be; False if it is not given."""
+    for name in options:
+        if name != known:
+            raise UnknownOption(name, (known,))
+    value = options.get(known, False)
+    if not isinstance(value, bool):
+        raise InvalidValue(known, repr(value)[:80], "true or false")
+    return value

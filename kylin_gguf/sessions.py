@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,8 @@ from kylin_gguf.records import Entry, InstalledModel, Message, Overflow, Progres
 
 if TYPE_CHECKING:
     from kylin_gguf.assistant import Assistant
+
+log = logging.getLogger(__name__)
 
 MAX_PROMPT_CHARS = 1_000_000
 MODES = ("chat", "assistant")
@@ -31,6 +35,17 @@ class _Cut:
     it continues what the prefix cache holds. Another context or model has a cut of its own."""
 
     dropped: int = 0
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """An answer to be given: its stream, the messages with the question last, how to sample, and by whom."""
+
+    generation: Generation
+    messages: list[Message]
+    sampling: SamplingOptions
+    model: InstalledModel
+    cut: _Cut
 
 
 class Session:
@@ -111,26 +126,33 @@ class Session:
         messages = [*self._conversation.context(), question]
         conversation, cut = self._conversation, self._cut
         generation.finished.add_done_callback(lambda done: self._ended(conversation, cut, question, done))
-        start = self._start(generation, messages, sampling, assisted=mode == "assistant")
-        self._starting = asyncio.ensure_future(start)
+        answer = _Answer(generation, messages, sampling, self._model, cut)
+        self._starting = asyncio.ensure_future(self._start(answer, assisted=mode == "assistant"))
         return generation
 
-    async def _start(
-        self, generation: Generation, messages: list[Message], sampling: SamplingOptions, *, assisted: bool
-    ) -> None:
-        model, dropped = self._model, self._cut.dropped
+    async def _start(self, answer: _Answer, *, assisted: bool = False, again: bool = False) -> None:
+        """Have ``answer`` given. A worker that dies before it has said anything costs one more try, the one
+        with ``again``."""
+        generation, dropped = answer.generation, answer.cut.dropped
         try:
-            said = await self._assist(generation, messages[-1].content) if assisted else None
+            said = await self._assist(generation, answer.messages[-1].content) if assisted else None
             if said is not None:
                 generation.end("stop", text=said)
                 return
             engine = await self._acquire(
-                model, lambda progress: generation.notice("loading", progress.fraction)
+                answer.model, lambda progress: generation.notice("loading", progress.fraction)
             )
             if generation.cancelled:
                 generation.end("cancelled")
             else:
-                engine.generate(generation, messages, sampling, overflow=self._overflow, dropped=dropped)
+                generation.on_lost = None if again else functools.partial(self._again, answer)
+                engine.generate(
+                    generation,
+                    answer.messages,
+                    answer.sampling,
+                    overflow=self._overflow,
+                    dropped=dropped,
+                )
         except asyncio.CancelledError:
             generation.end("cancelled")
         except KylinError as error:
@@ -138,6 +160,10 @@ class Session:
         except Exception as error:  # whatever happens, the stream ends with an `end` frame
             generation.end("error", InternalError(type(error).__name__))
             raise
+
+    def _again(self, answer: _Answer, error: KylinError) -> None:
+        log.warning("%s Asking once more.", error.statement())
+        self._starting = asyncio.ensure_future(self._start(answer, again=True))
 
     async def _assist(self, generation: Generation, prompt: str) -> str | None:
         """Do what ``prompt`` asks for and return what was said about it; None: it is for the chat.

@@ -45,10 +45,17 @@ class Understanding:
         made = self._interpreter
         return await asyncio.to_thread(self.now) if made is None else made
 
+    async def close(self) -> None:
+        """Stop what the interpreter learns in the background."""
+        if self._interpreter is not None:
+            await self._interpreter.close()
+
     def _make(self) -> Interpreter:
         from kylin_gguf.actuator.interpret import Interpreter  # noqa: PLC0415 - see above
         from kylin_gguf.actuator.shipped import load_commands  # noqa: PLC0415
         from kylin_gguf.actuator.shortlists import IN_PACKAGE, Shortlists  # noqa: PLC0415
+        from kylin_gguf.actuator.study import Study  # noqa: PLC0415
 
         learnt = Shortlists(self._settings.cache_dir / "shortlists", IN_PACKAGE)
-        return Interpreter(load_commands(self._settings.commands_dirs), learnt.of)
+        study = Study(self._settings.cache_dir / "readouts")
+        return Interpreter(load_commands(self._settings.commands_dirs), learnt.of, study)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+from tests.tiny_tokenizers import byte_level_bpe, sentencepiece
 
 LLAMA: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
@@ -36,12 +37,6 @@ LLAMA3_ROPE = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 256,
 }
-TEMPLATE = (
-    "{% for message in messages %}"
-    "{{ '<|' + message['role'] + '|>' + message['content'] + eos_token }}"
-    "{% endfor %}"
-)
-
 Tensors = dict[str, tuple[str, tuple[int, ...], bytes]]
 
 
@@ -97,45 +92,6 @@ def safetensors(tensors: Tensors) -> bytes:
         offset += len(data)
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + b"".join(data for _, _, data in tensors.values())
-
-
-def byte_level_bpe(folder: Path) -> int:
-    """Write a BPE tokenizer trained on a few words; return its size."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
-    special = [AddedToken(text, special=True) for text in ("<|endoftext|>", "<|im_start|>", "<|im_end|>")]
-    trainer = trainers.BpeTrainer(
-        vocab_size=300, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
-    )
-    tokenizer.train_from_iterator(["the house stands on the hill"] * 9, trainer)
-    tokenizer.add_tokens(["<tool_call>"])
-    tokenizer.save(str(folder / "tokenizer.json"))
-    settings = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "chat_template": TEMPLATE}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
-    return int(tokenizer.get_vocab_size())
-
-
-def sentencepiece(folder: Path) -> int:
-    """Write a SentencePiece tokenizer of three special pieces, all bytes and some words; return its size."""
-    pieces = [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3)]
-    pieces += [(f"<0x{byte:02X}>", 0.0, 6) for byte in range(256)]
-    pieces += [
-        (text, -float(rank), 1) for rank, text in enumerate(("\u2581the", "\u2581house", "e", "t", "h", "o"))
-    ]
-    message = b""
-    for text, score, kind in pieces:
-        encoded = text.encode()
-        piece = (
-            bytes([0x0A, len(encoded)]) + encoded + b"\x15" + struct.pack("<f", score) + bytes([0x18, kind])
-        )
-        message += bytes([0x0A, len(piece)]) + piece
-    trainer = bytes([0x18, 2, 0x98, 0x02, 1])  # TrainerSpec: model_type BPE, byte_fallback true
-    (folder / "tokenizer.model").write_bytes(message + bytes([0x12, len(trainer)]) + trainer)
-    settings = {"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": True, "chat_template": TEMPLATE}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
-    return len(pieces)
 
 
 def write(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from kylin_gguf.gguf_info import GgufInfo
 from kylin_gguf.records import Message
 
 Dialogue = tuple[Message, ...]
+LANGUAGES = ("zh", "en")
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,24 @@ def shipped(model: GgufInfo) -> Corpus:
     return _rendered("built-in", content, model)
 
 
-def held_out() -> Corpus:
-    """Return plain text that is not in the calibration corpus, to check a finished model with."""
-    content = files("kylin_convert").joinpath("corpus", "held-out.txt").read_bytes()
-    return Corpus("held-out", hashlib.sha256(content).hexdigest(), content.decode("utf-8"))
+def held_out(language: str) -> Corpus:
+    """Return plain text in one of ``LANGUAGES`` that no calibration uses, to check a model with."""
+    content = files("kylin_convert").joinpath("corpus", f"held-out-{language}.txt").read_bytes()
+    return Corpus(language, hashlib.sha256(content).hexdigest(), content.decode("utf-8"))
+
+
+def read_text(path: Path) -> Corpus:
+    """Return the text of a file, as it is.
+
+    Raises:
+        FileMissing: it cannot be read.
+        InvalidValue: it is not UTF-8.
+    """
+    content = _bytes(path)
+    try:
+        return Corpus(path.stem, hashlib.sha256(content).hexdigest(), content.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise InvalidValue("text", str(path), "text in UTF-8") from error
 
 
 def from_file(path: Path, model: GgufInfo) -> Corpus:
@@ -56,16 +71,16 @@ def from_file(path: Path, model: GgufInfo) -> Corpus:
         InvalidValue: it is not UTF-8, or a line is not a conversation.
         TemplateFailed: the model's chat template refuses it.
     """
+    if path.suffix == ".jsonl":
+        return _rendered(path.name, _bytes(path), model)
+    return replace(read_text(path), name=path.name)
+
+
+def _bytes(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise FileMissing(str(path), error.strerror or str(error)) from error
-    if path.suffix == ".jsonl":
-        return _rendered(path.name, content, model)
-    try:
-        return Corpus(path.name, hashlib.sha256(content).hexdigest(), content.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise InvalidValue("calibration", str(path), "text in UTF-8") from error
 
 
 def _rendered(name: str, content: bytes, model: GgufInfo) -> Corpus:

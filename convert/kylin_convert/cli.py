@@ -1,43 +1,26 @@
-"""The ``convert`` command: reads options, runs the pipeline, shows what happens."""
+"""The ``convert`` command: reads options, runs the pipeline."""
 
 from __future__ import annotations
 
-import json
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import re
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
 
-from kylin_convert import pipeline, source
-from kylin_convert.manifest import Manifest
-from kylin_convert.plan import Plan
-from kylin_gguf import config
-from kylin_gguf.records import Progress
-from kylin_gguf.translation import N_
+from kylin_convert import compare_cli, estimate, pipeline, publish, source, view
+from kylin_convert.card import write as write_card
+from kylin_convert.quantise import Recipe
+from kylin_gguf import catalogue, config, gguf_info
+from kylin_gguf.errors import InvalidValue
+from kylin_gguf.records import Settings
 from kylin_gguf.translation import translate as _
 
-_STAGES = {
-    "download": N_("Downloading"),
-    "hash": N_("Reading the source"),
-    "write": N_("Writing the unquantised file"),
-    "imatrix": N_("Measuring importance"),
-    "quantise": N_("Quantising"),
-    "place": N_("Writing the file"),
-    "verify": N_("Verifying"),
-    "check source": N_("Checking the source"),
-    "check output": N_("Checking the result"),
-}
+_QUANTISED = re.compile(r"[-.](I?Q\d\w*|B?F16|F32)$", re.IGNORECASE)
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to ``app``; called through the entry point group ``kylin_gguf.commands``."""
+    """Add the commands to ``app``; called through the entry point group ``kylin_gguf.commands``."""
     app.command(
         "convert",
         help=_("Convert a model to a small GGUF: importance matrix, quantisation, verification, manifest.")
@@ -46,6 +29,7 @@ def register(app: typer.Typer) -> None:
         + "\n\n"
         + _("Example: kylin-gguf convert ./Qwen2.5-0.5B-Instruct --quant Q4_K_M -o qwen.gguf"),
     )(convert)
+    compare_cli.register(app)
 
 
 def convert(  # noqa: PLR0913, PLR0917 - one parameter for each option
@@ -53,12 +37,23 @@ def convert(  # noqa: PLR0913, PLR0917 - one parameter for each option
         str,
         typer.Argument(
             metavar="SOURCE",
-            help=_("A Hugging Face folder, a GGUF file, the name of an installed model, or a hub id."),
+            help=_(
+                "A folder with a checkpoint or a LoRA adapter, a GGUF file, the name of an installed model, "
+                "or a repository: owner/name, owner/name@revision, modelscope:owner/name."
+            ),
         ),
     ],
     quant: Annotated[
-        str, typer.Option("--quant", "-q", help=_("One of llama.cpp's types, such as Q4_K_M, Q8_0 or F16."))
-    ] = "Q4_K_M",
+        str,
+        typer.Option(
+            "--quant",
+            "-q",
+            help=_(
+                "One of llama.cpp's types, such as Q4_K_M, Q8_0 or F16. Default: the catalogue's, or Q4_K_M."
+            ),
+            show_default=False,
+        ),
+    ] = "",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help=_("What to write. Default: NAME-QUANT.gguf here."))
     ] = None,
@@ -70,106 +65,69 @@ def convert(  # noqa: PLR0913, PLR0917 - one parameter for each option
         Path | None,
         typer.Option(help=_("Text to weigh the importance of weights with: .jsonl of messages, or plain.")),
     ] = None,
+    imatrix: Annotated[
+        Path | None, typer.Option(help=_("An importance matrix of this model, in GGUF form."))
+    ] = None,
+    tensor_type: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN=TYPE",
+            help=_("Another type for tensors whose names a regular expression is found in; repeatable."),
+        ),
+    ] = None,
+    output_type: Annotated[
+        str, typer.Option(metavar="TYPE", help=_("The type of the output matrix."), show_default=False)
+    ] = "",
+    embedding_type: Annotated[
+        str, typer.Option(metavar="TYPE", help=_("The type of the token embeddings."), show_default=False)
+    ] = "",
+    card: Annotated[
+        bool, typer.Option("--card", help=_("Write a model card with what was measured beside the file."))
+    ] = False,
+    upload: Annotated[
+        str,
+        typer.Option(
+            metavar="OWNER/NAME",
+            help=_("Put file, manifest and card into a repository of the hub; a new one is private."),
+            show_default=False,
+        ),
+    ] = "",
 ) -> None:
     """Command ``convert``."""
     settings = config.load()
-    with _terminable(), _view(as_json) as view:
-        opened = source.open_source(source_name, settings, view.progress)
-        target = output or Path(f"{Path(opened.name).name.removesuffix('.gguf')}-{quant.upper()}.gguf")
-        request = pipeline.Request(opened, target, quant, force, keep, calibration)
+    quant = quant or _default_quantisation(source_name, settings)
+    recipe = Recipe(quant, tuple(map(_override, tensor_type or ())), output_type, embedding_type)
+    with view.terminable(), view.opened(as_json) as shown:
+        opened = source.open_source(source_name, settings, shown.progress, outline=dry_run)
+        target = output or Path(f"{_stem(opened.name)}-{quant.upper()}.gguf")
+        request = pipeline.Request(opened, target, recipe, force, keep, calibration, imatrix)
         if dry_run:
-            view.plan(pipeline.plan(request, settings))
+            plan = pipeline.plan(request, settings)
+            unquantised = opened.unquantised_bytes(plan.form) if plan.form else opened.size
+            shown.plan(plan, estimate.seconds(plan.steps, plan.parameters, unquantised, settings))
         else:
-            view.done(pipeline.convert(request, settings, view.progress, view.notice), target)
+            made = pipeline.convert(request, settings, shown.progress, shown.notice)
+            shown.done(made, target)
+            if card:
+                text = write_card(made, gguf_info.read(target))
+                target.with_name(f"{target.name}.md").write_text(text, encoding="utf-8")
+            if upload:
+                shown.notice(publish.upload(target, made, upload))
 
 
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM unwind the stack as Ctrl-C does, so that the same clean-up runs."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _default_quantisation(source_name: str, settings: Settings) -> str:
+    """Return what the catalogue makes of this checkpoint."""
+    models = catalogue.load(settings.catalogue).models
+    return next((m.recipe.quantisation for m in models if m.recipe.original == source_name), "Q4_K_M")
 
 
-@contextmanager
-def _view(as_json: bool) -> Iterator[_View]:
-    if as_json:
-        yield _JsonView()
-        return
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-    )
-    with Bars(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
-        yield _View(bars)
+def _stem(name: str) -> str:
+    """Return the model's name in that of a source, without the quantisation of one that is a GGUF."""
+    return _QUANTISED.sub("", Path(name).name.removesuffix(".gguf"))
 
 
-class _View:
-    """For people: bars on a terminal's stderr, the result on stdout."""
-
-    def __init__(self, bars: Bars) -> None:
-        self._bars = bars
-        self._tasks: dict[str, TaskID] = {}
-
-    def progress(self, event: Progress) -> None:
-        if event.stage not in self._tasks:
-            self._tasks[event.stage] = self._bars.add_task(_(_STAGES[event.stage]), total=None)
-        total = event.total or None
-        self._bars.update(self._tasks[event.stage], completed=event.done, total=total)
-
-    def notice(self, text: str) -> None:
-        self._bars.console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-    def plan(self, plan: Plan) -> None:
-        for text in plan.notices:
-            self.notice(text)
-        print(f"{plan.source} ({plan.kind}, {_size(plan.source_bytes)}) -> {plan.output}")
-        print(f"{_('Steps')}: {', '.join(plan.steps)}")
-        needs = _("Disk: {work} in the cache while it runs, at most {output} for the result.")
-        print(needs.format(work=_size(plan.work_bytes), output=_size(plan.output_bytes)))
-
-    def done(self, manifest: Manifest, target: Path) -> None:
-        made, measured = manifest.output, manifest.perplexity
-        print(f"{target}: {_size(made['bytes'])}, {made['bits_per_weight']} bits a weight")
-        text = _("Perplexity on a sample: {output:.2f}, before quantisation {source:.2f}")
-        print(text.format(output=measured["output"], source=measured["source"]))
-
-
-class _JsonView(_View):
-    """For programs: one object a line on stdout."""
-
-    def __init__(self) -> None:
-        self._print: Callable[[dict[str, Any]], None] = lambda value: print(
-            json.dumps(value, ensure_ascii=False), flush=True
-        )
-        self._last: dict[str, int] = {}
-
-    def progress(self, event: Progress) -> None:
-        percent = int(100 * event.fraction)
-        if self._last.get(event.stage) != percent:
-            self._last[event.stage] = percent
-            fields = {"stage": event.stage, "done": event.done, "total": event.total, "unit": event.unit}
-            self._print({"type": "progress", **fields})
-
-    def notice(self, text: str) -> None:
-        self._print({"type": "notice", "text": text})
-
-    def plan(self, plan: Plan) -> None:
-        self._print({"type": "plan", **plan.to_json()})
-
-    def done(self, manifest: Manifest, target: Path) -> None:
-        summary = {"output": dict(manifest.output), "perplexity": dict(manifest.perplexity)}
-        self._print({"type": "done", "path": str(target), **summary})
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"  # noqa: PLR2004
+def _override(text: str) -> tuple[str, str]:
+    pattern, equals, kind = text.rpartition("=")
+    if not (pattern and equals and kind):
+        raise InvalidValue("--tensor-type", text, "PATTERN=TYPE")
+    return pattern, kind

@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
-import re
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
+from kylin_convert import matrix, work
 from kylin_convert.calibration import Corpus
+from kylin_convert.matrix import Matrix
 from kylin_convert.tools import Toolbox
+from kylin_gguf.errors import ToolFailed
 from kylin_gguf.gguf_info import GgufInfo
 from kylin_gguf.records import Progress, ProgressCallback
 
 CONTEXT = 512
 """Tokens a chunk; what upstream's own matrices are made with."""
-MAX_CHUNKS = 16
-"""Enough for every weight to meet text of both languages; under a minute for 135M weights on two cores."""
+MAX_CHUNKS = 32
+"""Enough for every weight to meet text of both languages; a minute for 0.5 billion weights on two cores."""
+PIECE = 4
+"""Chunks that are kept together when a run is interrupted. The model is mapped again for each piece."""
 
-_TOTAL = re.compile(r"ing (?:perplexity )?over (\d+) chunks")
-_DONE = re.compile(r"\[(\d+)\][\d.naif+-]+,")
-
-
-class ProgressParser:
-    """Turns the output of llama-imatrix or llama-perplexity into progress, in chunks."""
-
-    def __init__(self, stage: str, progress: ProgressCallback) -> None:
-        self._stage, self._progress = stage, progress
-        self._seen = ""
-        self._total = 0
-
-    def feed(self, text: str) -> None:
-        """Take the next piece of output, cut anywhere."""
-        self._seen += text
-        if not self._total:
-            if not (found := _TOTAL.search(self._seen)):
-                return
-            self._total, self._seen = int(found[1]), self._seen[found.end() :]
-            self._progress(Progress(self._stage, 0, self._total, "chunks"))
-        end = 0
-        for found in _DONE.finditer(self._seen):
-            self._progress(Progress(self._stage, int(found[1]), self._total, "chunks"))
-            end = found.end()
-        self._seen = self._seen[end:]
+_ATTEMPTS = 6
+_ENDED = "not enough tokens left"
 
 
 def context_of(model: GgufInfo, wanted: int) -> int:
@@ -49,21 +32,92 @@ def context_of(model: GgufInfo, wanted: int) -> int:
 
 def measure(
     toolbox: Toolbox, model: GgufInfo, corpus: Corpus, target: Path, progress: ProgressCallback
-) -> None:
+) -> Matrix:
     """Run ``model`` over ``corpus`` and write the matrix to ``target``, in the toolbox's directory.
+
+    The text is read in pieces and each piece's sums are kept until all are added up: what an interrupted run
+    has finished is not computed again, and the result does not depend on where it was interrupted.
 
     Raises:
         ToolFailed: llama-imatrix cannot load the model, or the corpus is shorter than two chunks.
+        BadMatrix: what it computed is not whole, as when the disk is full.
     """
-    text, partial = target.with_suffix(".txt"), target.with_suffix(".part.gguf")
-    text.write_text(corpus.text, encoding="utf-8")
+    text = target.with_suffix(".txt")
+    work.write_atomically(text, corpus.text)
+    pieces: list[Path] = []
+    while len(pieces) * PIECE < MAX_CHUNKS:
+        piece = target.with_name(f"{target.stem}.piece-{len(pieces)}.gguf")
+        if not piece.is_file() and not _measure_piece(toolbox, model, text, piece, progress):
+            break
+        pieces.append(piece)
+        if matrix.check(piece, model).chunks < PIECE:
+            break
+    _add_up(toolbox, model, pieces, target)
+    for path in (*pieces, text):
+        path.unlink()
+    return matrix.check(target, model)
+
+
+def _measure_piece(
+    toolbox: Toolbox, model: GgufInfo, text: Path, piece: Path, progress: ProgressCallback
+) -> bool:
+    """Write the sums of one piece; return False where the text has ended before it."""
+    start = int(piece.stem.rpartition("-")[2]) * PIECE
+    partial = piece.with_suffix(".part")
     context = str(context_of(model, CONTEXT))
     arguments = ["-m", str(model.path), "-f", text.name, "-o", partial.name, "--output-format", "gguf"]
-    arguments += ["-c", context, "-b", context, "--chunks", str(MAX_CHUNKS), "-t", str(toolbox.threads)]
-    arguments += ["--parse-special", "--no-escape"]
+    arguments += ["-c", context, "-b", context, "-t", str(toolbox.threads), "--parse-special", "--no-escape"]
+    arguments += ["--chunk", str(start), "--chunks", str(PIECE), "--no-ppl"]
+    progress(Progress("imatrix", start, MAX_CHUNKS, "chunks"))
     try:
-        toolbox.run("llama-imatrix", arguments, ProgressParser("imatrix", progress).feed)
-        partial.replace(target)
+        with work.blaming_full_disk(partial, _bytes(model)):
+            if not _run_unless_ended(toolbox, arguments, start):
+                return False
+            matrix.check(partial, model)
+        work.sync(partial)
+        partial.replace(piece)
     finally:
-        text.unlink()
         partial.unlink(missing_ok=True)
+    return True
+
+
+def _run_unless_ended(toolbox: Toolbox, arguments: Sequence[str], start: int) -> bool:
+    """Run llama-imatrix from chunk ``start`` on; return False where the text has none any more.
+
+    Its last words may be lost (see ``Toolbox.run_for_output``), and here they matter.
+    """
+    for left in reversed(range(_ATTEMPTS)):
+        try:
+            toolbox.run("llama-imatrix", arguments)
+        except ToolFailed as error:
+            if start and _ENDED in error.output:
+                return False
+            if not (start and left):
+                raise
+        else:
+            break
+    return True
+
+
+def _add_up(toolbox: Toolbox, model: GgufInfo, pieces: Sequence[Path], target: Path) -> None:
+    summed, filled = target.with_suffix(".sum"), target.with_suffix(".part")
+    files = ",".join(piece.name for piece in pieces)
+    try:
+        with work.blaming_full_disk(target, 2 * _bytes(model)):
+            # It wants to be told a model, and does not load it.
+            arguments = ["-m", str(model.path), "--in-file", files, "-o", summed.name]
+            toolbox.run("llama-imatrix", [*arguments, "--output-format", "gguf"])
+            matrix.check(summed, model)
+            matrix.fill_unseen(summed, filled)
+        work.sync(filled)
+        filled.replace(target)
+    finally:
+        summed.unlink(missing_ok=True)
+        filled.unlink(missing_ok=True)
+
+
+def _bytes(model: GgufInfo) -> int:
+    """Return the size of a matrix, less its names: a float for each column of each weight."""
+    return sum(
+        4 * math.prod(tensor.shape) // tensor.shape[1] for tensor in model.tensors if len(tensor.shape) > 1
+    )

@@ -14,7 +14,7 @@ from typing import Any
 from kylin_convert.work import sha256_of, write_atomically
 from kylin_gguf.gguf_info import GgufInfo
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def path_for(output: Path) -> Path:
@@ -24,14 +24,17 @@ def path_for(output: Path) -> Path:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that is needed to make the same file again, and to judge it. Sizes in bytes, times in seconds."""
+    """All that is needed to make the same file again, and to judge it. Sizes in bytes, times in seconds.
+
+    ``quality`` has for each held-out text what ``verify.measure`` returns; it is empty for an embedder.
+    """
 
     source: Mapping[str, Any]
-    quantisation: str
+    recipe: Mapping[str, Any]
     calibration: Mapping[str, Any] | None
     tensors: Mapping[str, str]
     fallbacks: Mapping[str, Any]
-    perplexity: Mapping[str, Any]
+    quality: Mapping[str, Any]
     tools: Mapping[str, str]
     seconds: Mapping[str, float]
     output: Mapping[str, Any]

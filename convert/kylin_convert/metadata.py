@@ -15,14 +15,14 @@ from kylin_convert.checkpoint import read_json
 from kylin_gguf.errors import BadCheckpoint
 
 
-def read_metadata(folder: Path, parameters: int) -> gguf.Metadata:
-    """Return the metadata of a checkpoint with ``parameters`` weights.
+def read_metadata(folder: Path, counts: tuple[int, int, int, int]) -> gguf.Metadata:
+    """Return the metadata of a checkpoint, whose weights are counted as ``get_total_parameter_count`` does.
 
     Raises:
         BadCheckpoint: README.md's front matter or generation_config.json is malformed.
     """
     try:
-        metadata = gguf.Metadata.load(None, folder, None, parameters)
+        metadata = gguf.Metadata.load(None, folder, None, counts[0])
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = f"its front matter is not YAML ({error})".replace("\n", " ")
         raise BadCheckpoint(str(folder / "README.md"), reason) from error
@@ -33,6 +33,6 @@ def read_metadata(folder: Path, parameters: int) -> gguf.Metadata:
         metadata.sampling_penalty_repeat = generation.get("repetition_penalty")
     if metadata.name is None:
         metadata.name = folder.resolve().name
-    if metadata.size_label is None and parameters > 0:
-        metadata.size_label = gguf.size_label(parameters, parameters, 0, 0)
+    if metadata.size_label is None and counts[0] > 0:
+        metadata.size_label = gguf.size_label(*counts)
     return metadata

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from kylin_convert import calibration, imatrix, manifest, quantise, verify, work
+from kylin_convert import calibration, imatrix, manifest, matrix, quantise, verify, work
 from kylin_convert.manifest import Manifest
 from kylin_convert.plan import Plan, make_plan
-from kylin_convert.quantise import QuantisePlan
+from kylin_convert.quantise import QuantisePlan, Recipe
 from kylin_convert.source import Source
 from kylin_convert.tools import Toolbox
-from kylin_convert.writer import write_gguf
 from kylin_gguf import gguf_info, native
 from kylin_gguf.errors import InvalidValue
 from kylin_gguf.gguf_info import GgufInfo
@@ -31,17 +31,26 @@ _FALLBACKS = N_(
     "{quantisation} and was given other types: {bits} bits a weight in all."
 )
 
+_UNSEEN = N_(
+    "{unseen} of {experts} experts met no token of the calibration text; they are weighed by what the others "
+    "of their layer met."
+)
+
 
 @dataclass(frozen=True)
 class Request:
-    """One conversion. ``calibration`` is the user's own corpus; ``keep`` keeps the intermediate file."""
+    """One conversion. ``keep`` keeps the intermediate file.
+
+    ``calibration`` is the user's own corpus, ``imatrix`` a matrix that is there already.
+    """
 
     source: Source
     output: Path
-    quantisation: str
+    recipe: Recipe
     force: bool = False
     keep: bool = False
     calibration: Path | None = None
+    imatrix: Path | None = None
 
 
 def plan(request: Request, settings: Settings) -> Plan:
@@ -49,20 +58,28 @@ def plan(request: Request, settings: Settings) -> Plan:
 
     Raises:
         UnknownQuantisation: llama.cpp has no such type.
-        InvalidValue: the output exists and may not be replaced, or is the source.
+        InvalidValue: the output exists and may not be replaced, or is the source; a pattern matches nothing.
         NoSpace: the work directory or the output's would not hold the result.
         LibrariesMissing: llama.cpp's tools are not installed.
     """
     output = request.output.absolute()
-    name = quantise.check_name(request.quantisation, Toolbox(settings, native.find(settings).directory))
+    toolbox = Toolbox(settings, native.find(settings).directory)
+    recipe = quantise.check_recipe(request.recipe, toolbox, _tensor_names(request.source))
+    if request.calibration and request.imatrix:
+        raise InvalidValue("--imatrix", str(request.imatrix), "either a matrix or --calibration")
     if output.resolve() in {path.resolve() for path in request.source.files}:
         raise InvalidValue("output", str(request.output), "another file than the source")
     if output.exists() and not request.force:
         raise InvalidValue("output", str(request.output), "a file that does not exist yet, or --force")
-    result = make_plan(request.source, output, name)
+    result = make_plan(request.source, output, recipe)
     work.require_space(settings.cache_dir, result.work_bytes)
     work.require_space(output.parent, result.output_bytes)
     return result
+
+
+def _tensor_names(source: Source) -> list[str]:
+    tensors = source.family.tensors() if source.family else source.model.tensors if source.model else ()
+    return [tensor.name for tensor in tensors]
 
 
 def convert(
@@ -83,7 +100,8 @@ def convert(
     with work.locked_directory(root, key) as directory:
         toolbox = Toolbox(settings, directory)
         run = _Run(request, made, toolbox, progress, notice, hashes, toolbox.version())
-        result = run.carry_out()
+        with work.blaming_full_disk(made.output, made.output_bytes):
+            result = run.carry_out()
     work.prune(root)
     return result
 
@@ -97,7 +115,7 @@ class _Run:
     notice: Callable[[str], None]
     hashes: Mapping[str, str]
     llama_cpp: str
-    calibration: Mapping[str, str] | None = None
+    calibration: Mapping[str, Any] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
 
@@ -115,12 +133,12 @@ class _Run:
         for text in self.plan.notices:
             self._say(text)
         unquantised = self._unquantised()
-        matrix = self._matrix(unquantised)
+        weights = self._matrix(unquantised)
         output = self.plan.output
         # The key is locked, so no other process writes to this name.
         partial = output.with_name(f".{output.name}.{self.toolbox.directory.name}.part")
         try:
-            types = self._quantise(unquantised, partial, matrix)
+            types = self._quantise(unquantised, partial, weights)
             finished = gguf_info.read(partial)
             measured = self._verify(unquantised, finished, types)
             result = self._manifest(finished, types, measured)
@@ -139,57 +157,76 @@ class _Run:
     def _unquantised(self) -> GgufInfo:
         if self.request.source.model:
             return self.request.source.model
-        assert self.request.source.family is not None
         path = self.toolbox.directory / f"model-{self.plan.form}.gguf"
         if not path.is_file():
-            with self._timed("write"):
-                write_gguf(self.request.source.family, path, self.plan.form, self.progress)
+            with self._timed("write"), work.blaming_full_disk(path, self.plan.work_bytes):
+                self.request.source.write_unquantised(
+                    path, self.plan.form, self.toolbox.settings, self.progress
+                )
         return gguf_info.read(path)
 
     def _matrix(self, model: GgufInfo) -> Path | None:
-        if "imatrix" not in self.plan.steps:
+        if "imatrix" not in self.plan.steps or not model.has_cache:
             return None
+        if given := self.request.imatrix:
+            return self._given_matrix(given, model)
         own = self.request.calibration
         corpus = calibration.from_file(own, model) if own else calibration.shipped(model)
         inputs = {
             "text": corpus.text,
             "llama.cpp": self.llama_cpp,
             "context": imatrix.context_of(model, imatrix.CONTEXT),
-            "chunks": imatrix.MAX_CHUNKS,
+            "chunks": (imatrix.MAX_CHUNKS, imatrix.PIECE),
         }
         path = self.toolbox.directory / f"imatrix-{work.key_of(inputs)}.gguf"
         if not path.is_file():
             with self._timed("imatrix"):
                 imatrix.measure(self.toolbox, model, corpus, path, self.progress)
-        self.calibration = {
-            "corpus": corpus.name,
-            "corpus_sha256": corpus.sha256,
-            "imatrix_sha256": work.sha256_of(path),
-        }
+        self._describe_matrix(corpus.name, corpus.sha256, path, model)
         return path
 
-    def _quantise(self, source: GgufInfo, target: Path, matrix: Path | None) -> QuantisePlan:
-        with self._timed("quantise"):
-            if self.plan.quantisation == self.plan.form:
+    def _given_matrix(self, given: Path, model: GgufInfo) -> Path:
+        matrix.check(given, model)
+        path = self.toolbox.directory / f"imatrix-given-{work.sha256_of(given)[:16]}.gguf"
+        matrix.fill_unseen(given, path)
+        self._describe_matrix(given.name, "", path, model)
+        return path
+
+    def _describe_matrix(self, corpus: str, sha256: str, path: Path, model: GgufInfo) -> None:
+        found = matrix.check(path, model)
+        coverage = found.coverage
+        self.calibration = {
+            "corpus": corpus,
+            "corpus_sha256": sha256,
+            "imatrix_sha256": work.sha256_of(path),
+            "chunks": found.chunks,
+            "entries": found.entries,
+            "experts": coverage.to_json() if coverage else None,
+        }
+        if coverage and coverage.unseen:
+            text = translate(_UNSEEN)
+            self._say(text.format(unseen=coverage.unseen, experts=coverage.experts))
+
+    def _quantise(self, source: GgufInfo, target: Path, weights: Path | None) -> QuantisePlan:
+        with self._timed("quantise"), work.blaming_full_disk(target, self.plan.output_bytes):
+            if "place" in self.plan.steps:
                 shutil.copyfile(source.path, target)
                 return QuantisePlan({tensor.name: tensor.type_name for tensor in source.tensors}, {})
-            types = quantise.plan(self.toolbox, source, self.plan.quantisation)
-            name, progress = self.plan.quantisation, self.progress
-            quantise.quantise(self.toolbox, source, target, name, imatrix=matrix, progress=progress)
+            types = quantise.plan(self.toolbox, source, self.plan.recipe, weights)
+            progress = self.progress
+            quantise.quantise(
+                self.toolbox, source, target, self.plan.recipe, imatrix=weights, progress=progress
+            )
         return types
 
     def _verify(self, source: GgufInfo, finished: GgufInfo, types: QuantisePlan) -> Mapping[str, object]:
         with self._timed("verify"):
             verify.check_structure(source, finished, types.types)
-            text = calibration.held_out()
-            measured = {
-                "text_sha256": text.sha256,
-                "context": imatrix.context_of(finished, verify.CONTEXT),
-                "chunks": verify.CHUNKS,
-                "source": verify.perplexity(self.toolbox, source, text, "check source", self.progress),
-                "output": verify.perplexity(self.toolbox, finished, text, "check output", self.progress),
-            }
-        return measured
+            if not finished.has_cache:  # it computes no probabilities
+                verify.check_values(finished)
+                return {}
+            verify.check_generation(self.toolbox, finished)
+            return verify.measure(self.toolbox, source, finished, self.progress)
 
     def _manifest(self, finished: GgufInfo, types: QuantisePlan, measured: Mapping[str, object]) -> Manifest:
         fallbacks = manifest.describe_fallbacks(finished, types.fallbacks)
@@ -198,7 +235,7 @@ class _Run:
                 share=f"{fallbacks['share']:.0%}",
                 count=len(types.fallbacks),
                 total=len(finished.tensors),
-                quantisation=self.plan.quantisation,
+                quantisation=self.plan.recipe.name,
                 bits=f"{finished.bits_per_weight:.2f}",
             )
             self._say(text)
@@ -213,11 +250,11 @@ class _Run:
                 "bytes": source.size,
                 "files": self.hashes,
             },
-            quantisation=self.plan.quantisation,
+            recipe=self.plan.recipe.to_json(),
             calibration=self.calibration,
             tensors=types.types,
             fallbacks=fallbacks,
-            perplexity=measured,
+            quality=measured,
             tools=manifest.tool_versions(self.llama_cpp),
             seconds=self.seconds,
             output=manifest.describe_output(self.plan.output.name, finished),

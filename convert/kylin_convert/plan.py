@@ -6,9 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kylin_convert.quantise import is_lossy, uses_imatrix
+from kylin_convert import calibration, estimate, verify
+from kylin_convert.quantise import Recipe, is_lossy, uses_imatrix
 from kylin_convert.source import Source
 from kylin_convert.writer import FORMATS
+from kylin_gguf.gguf_info import has_cache
 from kylin_gguf.translation import N_, translate
 
 _IMATRIX_SHARE = 0.01
@@ -26,46 +28,74 @@ _LOSSY = N_(
 class Plan:
     """The steps and what they need. Sizes in bytes; ``output_bytes`` is an upper estimate until quantised.
 
-    ``form`` is the intermediate's format, empty where a GGUF is the source.
+    ``form`` is the intermediate's format, empty where a GGUF is the source. ``memory_bytes`` includes what is
+    mapped of files. ``parameters`` are the model's weights.
     """
 
     source: str
     kind: str
     output: Path
-    quantisation: str
+    recipe: Recipe
     form: str
     steps: tuple[str, ...]
     source_bytes: int
     work_bytes: int
     output_bytes: int
+    memory_bytes: int
+    parameters: int
     notices: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object."""
-        return {**asdict(self), "output": str(self.output)}
+        return {**asdict(self), "output": str(self.output), "recipe": self.recipe.to_json()}
 
 
-def make_plan(source: Source, output: Path, quantisation: str) -> Plan:
-    """Work out the plan for ``quantisation``, a name that ``quantise.check_name`` has passed."""
+def make_plan(source: Source, output: Path, recipe: Recipe) -> Plan:
+    """Work out the plan for ``recipe``, which ``quantise.check_recipe`` has passed."""
+    quantisation = recipe.name
     form = "" if source.model else quantisation if quantisation in FORMATS else "F16"
     unquantised = source.unquantised_bytes(form) if form else source.size
-    ready = quantisation == form
+    ready = quantisation == form and recipe == Recipe(form)
     steps = ["write"] if form else []
-    steps += ["imatrix"] if uses_imatrix(quantisation) else []
+    steps += ["imatrix"] if uses_imatrix(recipe) and _generates(source) else []
     steps += ["place" if ready else "quantise", "verify"]
+    vocabulary = _vocabulary(source)
     work = (0 if ready or not form else unquantised) + int(unquantised * _IMATRIX_SHARE)
+    if _generates(source):
+        work += len(calibration.LANGUAGES) * verify.SAMPLING.logits_bytes(vocabulary)
+    parameters = _parameters(source)
     return Plan(
         source=source.name,
         kind=source.kind,
         output=output,
-        quantisation=quantisation,
+        recipe=recipe,
         form=form,
         steps=tuple(steps),
         source_bytes=source.size,
         work_bytes=work,
-        output_bytes=unquantised if ready else _estimate(_parameters(source), quantisation),
+        output_bytes=unquantised if ready else _estimate(parameters, quantisation),
+        memory_bytes=estimate.memory(unquantised, vocabulary),
+        parameters=parameters,
         notices=_notices(source, quantisation),
     )
+
+
+def _generates(source: Source) -> bool:
+    return has_cache(
+        source.family.name if source.family else source.model.architecture if source.model else ""
+    )
+
+
+def _vocabulary(source: Source) -> int:
+    if source.model:
+        return source.model.vocab_size
+    # Rows of the token embeddings, in NumPy's order.
+    shapes = (
+        [tensor.shape for tensor in source.family.tensors() if tensor.name.startswith("token_embd.")]
+        if source.family
+        else []
+    )
+    return shapes[0][0] if shapes else 0
 
 
 def _parameters(source: Source) -> int:

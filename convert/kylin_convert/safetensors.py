@@ -23,7 +23,10 @@ Array = npt.NDArray[Any]
 MAX_HEADER = 100_000_000
 """Bytes; the limit of the reference implementation."""
 
-_LENGTH_BYTES = 8
+MAX_TENSORS = 1 << 18
+"""Tensors of a file; DeepSeek-R1, the largest in experts, has 91 thousand in all of its files."""
+
+LENGTH_BYTES = 8
 _MAX_DIMENSIONS = 8
 # What the tensor's bytes are read as. NumPy has no bfloat16, so its bits travel as uint16.
 _STORED: dict[str, np.dtype[Any]] = {
@@ -32,6 +35,10 @@ _STORED: dict[str, np.dtype[Any]] = {
     "F16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"),
 }
+# What may lie beside the weights, such as BERT's position numbers. Nothing maps these.
+_INTEGERS = {"I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+ELEMENT_BYTES = {**{name: stored.itemsize for name, stored in _STORED.items()}, **_INTEGERS}
+"""Bytes of an element by type."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +52,13 @@ class StoredTensor:
     offset: int
     nbytes: int
 
+    @property
+    def is_float(self) -> bool:
+        """Whether its values can be weights."""
+        return self.dtype in _STORED
+
     def map(self) -> Array:
-        """Return the stored values as a memory map; BF16 as the uint16 of its bits (see ``widen``)."""
+        """Return the stored floats as a memory map; BF16 as the uint16 of its bits (see ``widen``)."""
         stored = _STORED[self.dtype]
         if not self.nbytes:
             return np.empty(self.shape, dtype=stored)
@@ -74,8 +86,8 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-            if size < _LENGTH_BYTES or not 0 < length <= min(MAX_HEADER, size - _LENGTH_BYTES):
+            length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+            if size < LENGTH_BYTES or not 0 < length <= min(MAX_HEADER, size - LENGTH_BYTES):
                 raise BadCheckpoint(str(path), "it is truncated or not a safetensors file")
             header = file.read(length)
     except OSError as error:
@@ -87,7 +99,9 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     if not isinstance(entries, dict):
         raise BadCheckpoint(str(path), "its header is not a JSON object")
     entries.pop("__metadata__", None)
-    start = _LENGTH_BYTES + length
+    if len(entries) > MAX_TENSORS:
+        raise BadCheckpoint(str(path), f"it lists {len(entries)} tensors, more than {MAX_TENSORS}")
+    start = LENGTH_BYTES + length
     tensors = {name: _tensor(path, name, entry, start, size) for name, entry in entries.items()}
     _refuse_overlaps(path, tensors)
     return tensors
@@ -99,11 +113,11 @@ def _tensor(path: Path, name: str, entry: Any, start: int, size: int) -> StoredT
             pass
         case _:
             raise BadCheckpoint(str(path), f"the header's entry for tensor {name} is malformed")
-    if dtype not in _STORED:
+    if dtype not in ELEMENT_BYTES:
         known = ", ".join(_STORED)
         raise BadCheckpoint(str(path), f"tensor {name} has type {dtype}; this converter reads {known}")
     plain = len(shape) <= _MAX_DIMENSIONS and all(type(n) is int and n >= 0 for n in shape)
-    if not plain or not 0 <= begin <= end or end - begin != prod(shape) * _STORED[dtype].itemsize:
+    if not plain or not 0 <= begin <= end or end - begin != prod(shape) * ELEMENT_BYTES[dtype]:
         raise BadCheckpoint(str(path), f"tensor {name}: shape and size disagree")
     if start + end > size:
         raise BadCheckpoint(str(path), f"it is truncated: tensor {name} ends at byte {start + end} of {size}")

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from kylin_convert import hub
+from kylin_convert import lora, remote
 from kylin_convert.arch import family_of
 from kylin_convert.arch.base import Family
+from kylin_convert.arch.pooling import pooling_file
 from kylin_convert.checkpoint import INDEX, Checkpoint
-from kylin_convert.writer import output_bytes
+from kylin_convert.upstream import UpstreamCheckpoint
+from kylin_convert.writer import output_bytes, write_gguf
 from kylin_gguf import catalogue, gguf_info
 from kylin_gguf.errors import FileMissing, NotACheckpoint
 from kylin_gguf.gguf_info import GgufInfo
@@ -28,6 +30,8 @@ _SIDE_FILES = (
     "tokenizer.model",
     "tokenizer_config.json",
     "added_tokens.json",
+    "sentencepiece.bpe.model",
+    "modules.json",
     "chat_template.jinja",
     "chat_template.json",
     "README.md",
@@ -37,7 +41,7 @@ _HASH_BLOCK = 1 << 22
 
 @dataclass(frozen=True)
 class Source:
-    """An opened source: ``family`` for a checkpoint, ``model`` for a GGUF.
+    """An opened source: ``family`` of a checkpoint, ``upstream`` where there is none, ``model`` for a GGUF.
 
     ``revision`` is the hub's commit, empty for local files. ``files`` are all that the result depends on.
     """
@@ -47,12 +51,13 @@ class Source:
     revision: str
     files: tuple[Path, ...]
     family: Family | None = None
+    upstream: UpstreamCheckpoint | None = None
     model: GgufInfo | None = None
 
     @property
     def kind(self) -> Literal["checkpoint", "gguf"]:
         """Which of the two it is."""
-        return "checkpoint" if self.family else "gguf"
+        return "gguf" if self.model else "checkpoint"
 
     @property
     def size(self) -> int:
@@ -61,7 +66,23 @@ class Source:
 
     def unquantised_bytes(self, form: str) -> int:
         """Return the size of the intermediate GGUF in ``form``; 0 where the source is one already."""
+        if self.upstream:
+            return self.upstream.output_bytes(form)
         return output_bytes(self.family.tensors(), form) if self.family else 0
+
+    def write_unquantised(
+        self, path: Path, form: str, settings: Settings, progress: ProgressCallback
+    ) -> None:
+        """Write the intermediate GGUF of a checkpoint; it appears whole or not at all.
+
+        Raises:
+            BadCheckpoint: as ``writer.write_gguf``.
+            LibrariesMissing, ToolFailed: as ``UpstreamCheckpoint.write``.
+        """
+        if self.upstream:
+            self.upstream.write(path, form, settings, progress)
+        elif self.family:
+            write_gguf(self.family, path, form, progress)
 
     def hashes(self, progress: ProgressCallback) -> dict[str, str]:
         """Return the SHA-256 of each file by name."""
@@ -73,10 +94,13 @@ class Source:
                 digest.update(block)
                 done += len(block)
                 progress(Progress("hash", done, total))
-            result[path.relative_to(self.path if self.family else self.path.parent).as_posix()] = (
-                digest.hexdigest()
-            )
+            result[self._name_of(path)] = digest.hexdigest()
         return result
+
+    def _name_of(self, path: Path) -> str:
+        folder = self.path.parent if self.model else self.path
+        # An adapter's files lie in a folder of their own.
+        return (path.relative_to(folder if path.is_relative_to(folder) else path.parent.parent)).as_posix()
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
@@ -95,12 +119,7 @@ def open_path(path: Path, name: str = "", revision: str = "") -> Source:
     """
     path = path.absolute()
     if path.is_dir():
-        checkpoint = Checkpoint.open(path)
-        family = family_of(checkpoint)
-        family.tensors()  # refuses what is missing or misshapen before any work is done
-        names = [*checkpoint.weight_files, *(n for n in _SIDE_FILES if (path / n).is_file())]
-        files = [path / n for n in names] + sorted(path.glob("additional_chat_templates/*.jinja"))
-        return Source(name or str(path), path, revision, tuple(files), family=family)
+        return _open_checkpoint(Checkpoint.open(path), name or str(path), revision)
     if not path.is_file():
         raise FileMissing(str(path), "no such file or folder")
     with path.open("rb") as file:
@@ -109,19 +128,72 @@ def open_path(path: Path, name: str = "", revision: str = "") -> Source:
     return Source(name or str(path), path, revision, (path,), model=gguf_info.read(path))
 
 
-def open_source(text: str, settings: Settings, progress: ProgressCallback) -> Source:
-    """Open what the user named: a path, an installed or catalogued model, or a hub id (``Qwen/Qwen3-0.6B``).
+def _open_checkpoint(checkpoint: Checkpoint, name: str, revision: str, *more: Path) -> Source:
+    """Return the source that ``checkpoint`` is; ``more`` are files outside its folder that it depends on."""
+    family, path = family_of(checkpoint), checkpoint.folder
+    if family is not None:
+        family.tensors()  # refuses what is missing or misshapen before any work is done
+    elif more:
+        reason = (
+            f"an adapter of {checkpoint.architecture}, which is left to upstream's converter, is not merged"
+        )
+        raise NotACheckpoint(name, reason)
+    upstream = None if family else UpstreamCheckpoint.open(checkpoint)
+    names = [*checkpoint.weight_files, *(n for n in _SIDE_FILES if (path / n).is_file())]
+    files = [path / n for n in names] + sorted(path.glob("additional_chat_templates/*.jinja"))
+    files += [file for file in (pooling_file(path),) if file]
+    return Source(name, path, revision, (*files, *more), family, upstream)
+
+
+def open_source(
+    text: str, settings: Settings, progress: ProgressCallback, *, outline: bool = False
+) -> Source:
+    """Open what the user named: a path, an installed or catalogued model, or a repository (``remote.parse``).
+
+    With ``outline`` the weights of a repository are not downloaded: enough for a plan. An adapter's are.
 
     Raises:
-        SourceFailed: the hub did not deliver.
+        SourceFailed, ChecksumMismatch, NoSpace: the hub did not deliver, or there is no room for it.
         UnknownModel, ModelNotInstalled: neither a path nor a usable name.
-        KylinError: as ``open_path``.
+        KylinError: as ``open_path``, and of an adapter as ``lora.merge``.
     """
     path = Path(text)
     if path.exists() or path.suffix == ".gguf" or path.is_absolute():
-        return open_path(path)
-    if hub.is_id(text):
-        snapshot = hub.fetch(text, progress)
-        return open_path(snapshot.folder, text, snapshot.revision)
-    installed = Store(settings, catalogue.load(settings.catalogue)).resolve(text)
-    return open_path(installed.path, installed.name)
+        found = _Found(path.absolute(), str(path.absolute()), "")
+    elif reference := remote.parse(text):
+        snapshot = remote.fetch(reference, settings, progress, _check, outline=outline)
+        found = _Found(snapshot.folder, text, snapshot.revision)
+    else:
+        installed = Store(settings, catalogue.load(settings.catalogue)).resolve(text)
+        found = _Found(installed.path, installed.name, "")
+    if lora.is_adapter(found.path):
+        return _open_adapter(found, settings, progress)
+    return open_path(found.path, found.name, found.revision)
+
+
+def _check(folder: Path) -> None:
+    """Refuse what cannot be converted while its weights are still on the hub."""
+    if not lora.is_adapter(folder):
+        open_path(folder)
+
+
+@dataclass(frozen=True)
+class _Found:
+    path: Path
+    name: str
+    revision: str
+
+
+def _open_adapter(found: _Found, settings: Settings, progress: ProgressCallback) -> Source:
+    """Open the checkpoint that an adapter belongs to, a folder or a repository, with the adapter added."""
+    text = lora.base_name(found.path)
+    folder = Path(text)
+    if not folder.is_dir():
+        reference = remote.parse(text)
+        if reference is None:
+            reason = f"its base model '{text}' is neither a folder nor a repository"
+            raise NotACheckpoint(found.name, reason)
+        folder = remote.fetch(reference, settings, progress, _check).folder
+    merged = lora.merge(Checkpoint.open(folder.absolute()), found.path)
+    files = [found.path / name for name in (lora.CONFIG, lora.WEIGHTS)]
+    return _open_checkpoint(merged, found.name, found.revision, *files)

@@ -18,6 +18,7 @@ from kylin_gguf.records import Settings
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _STOP_SECONDS = 5.0
+_ATTEMPTS = 3
 _LAST_WORDS = 300
 """Characters of a failed tool's output that the error repeats."""
 
@@ -26,7 +27,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _LOG_PREFIX = re.compile(r"^\d+\.\d+\.\d+\.\d+ [A-Z] ", re.MULTILINE)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies; for ``preexec_fn``."""
     # Runs in the child between fork and exec; the library was loaded before, so this only makes a syscall.
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -70,17 +72,38 @@ class Toolbox:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             process_group=0,  # Ctrl-C is ours to handle: we end the tool, then clean up
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - it takes no lock that another thread could hold
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - it takes no lock that another thread could hold
         )
         try:
-            output = _listen(process, heard)
+            output = listen(process, heard)
             status = process.wait()
         finally:
-            _stop(process)
+            stop(process)
         if status not in accepted:
             words = " ".join(_LOG_PREFIX.sub("", output).split())[-_LAST_WORDS:]
             raise ToolFailed(tool, status, words)
         return output
+
+    def run_for_output(
+        self,
+        tool: str,
+        arguments: Sequence[str],
+        heard: Callable[[str], None],
+        is_whole: Callable[[str], bool],
+    ) -> str:
+        """Run ``tool`` as ``run`` does until its output ``is_whole``, three times at most.
+
+        Nothing flushes llama.cpp's logger at exit (common_log_main in common/log.cpp says so): a tool that
+        ends quickly may lose its last lines.
+
+        Raises:
+            ToolFailed: as ``run``, or the end of the output was lost each time.
+        """
+        for _ in range(_ATTEMPTS):
+            output = self.run(tool, arguments, heard)
+            if is_whole(output):
+                return output
+        raise ToolFailed(tool, 0, "the end of its output was lost")
 
     def version(self) -> str:
         """Return the build of llama.cpp, e.g. ``b11312 (0c1e57098)``."""
@@ -94,7 +117,8 @@ def _environment() -> dict[str, str]:
     return {**kept, "LC_ALL": "C.UTF-8"}
 
 
-def _listen(process: subprocess.Popen[bytes], heard: Callable[[str], None]) -> str:
+def listen(process: subprocess.Popen[bytes], heard: Callable[[str], None]) -> str:
+    """Return all that ``process`` writes, as text; ``heard`` gets it piece by piece."""
     assert process.stdout is not None
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     pieces: list[str] = []
@@ -105,7 +129,8 @@ def _listen(process: subprocess.Popen[bytes], heard: Callable[[str], None]) -> s
     return "".join(pieces)
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End ``process`` if it runs, by force after a while, and close its pipe."""
     if process.poll() is None:
         process.terminate()
         try:

@@ -1,23 +1,29 @@
-"""The checks a new file passes before anyone can see it: its structure, and that it predicts text."""
+"""The checks a new file passes before anyone can see it: structure, data, and how it predicts text."""
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping
+from typing import Any
 
-from kylin_convert.calibration import Corpus
-from kylin_convert.imatrix import ProgressParser, context_of
+import gguf
+import numpy as np
+
+from kylin_convert import calibration, divergence, reference
+from kylin_convert.divergence import Quality, Sampling
+from kylin_convert.imatrix import context_of
 from kylin_convert.tools import Toolbox
 from kylin_gguf.errors import VerificationFailed
 from kylin_gguf.gguf_info import GgufInfo
 from kylin_gguf.records import ProgressCallback
 
-CONTEXT = 256
-CHUNKS = 3
+SAMPLING = Sampling(context=256, chunks=8)
+"""On each held-out text. Enough to see a broken file and to place a sound one; ``compare`` goes further."""
 
-_ESTIMATE = re.compile(r"Final estimate: PPL = (\S+)")
-_LAST_CHUNK = re.compile(r"\[\d+\]([^,\s]+),")
+_GENERATED = 64
+_APART = 0.05
+"""By how much the logarithms of a perplexity computed token by token and at once may differ: matrices are
+multiplied in another order, with activations rounded to 8 bits."""
+_BLOCK_ROWS = 1 << 10
 
 
 def check_structure(source: GgufInfo, result: GgufInfo, planned: Mapping[str, str]) -> None:
@@ -37,27 +43,65 @@ def check_structure(source: GgufInfo, result: GgufInfo, planned: Mapping[str, st
         raise VerificationFailed(f"tensor {next(iter(shapes))} is missing")
 
 
-def perplexity(
-    toolbox: Toolbox, model: GgufInfo, corpus: Corpus, stage: str, progress: ProgressCallback
-) -> float:
-    """Load ``model``, run it over the start of ``corpus`` and return its perplexity there.
+def check_values(result: GgufInfo) -> None:
+    """Read every tensor of ``result`` and look for values that are not finite.
+
+    For models that compute no probabilities; with the others llama-perplexity does it on the way, and faster.
+
+    Raises:
+        VerificationFailed: there is one.
+    """
+    for tensor in gguf.GGUFReader(result.path).tensors:
+        rows = tensor.data.reshape(-1, tensor.data.shape[-1])
+        for start in range(0, len(rows), _BLOCK_ROWS):
+            values = gguf.quants.dequantize(rows[start : start + _BLOCK_ROWS], tensor.tensor_type)
+            if not np.isfinite(values).all():
+                raise VerificationFailed(f"tensor {tensor.name} holds values that are not finite")
+
+
+def check_generation(toolbox: Toolbox, result: GgufInfo) -> None:
+    """Have ``result`` read a text token by token, which is how it will generate, and at once: both agree.
 
     Raises:
         ToolFailed: it does not load.
+        VerificationFailed: they do not.
+    """
+    context = context_of(result, _GENERATED)
+    single, whole = divergence.decode_one_by_one(toolbox, result, calibration.held_out("en"), context)
+    if not abs(single - whole) <= _APART:  # a nan is not
+        raise VerificationFailed(
+            f"it predicts otherwise token by token ({single:.3f}) than at once ({whole:.3f})"
+        )
+
+
+def measure(
+    toolbox: Toolbox, source: GgufInfo, result: GgufInfo, progress: ProgressCallback
+) -> dict[str, Any]:
+    """Measure ``result`` against ``source`` on the held-out texts.
+
+    Returns:
+        For each text its hash, how it was sampled, and the ``Quality`` of ``source`` and ``output``.
+
+    Raises:
+        ToolFailed: one does not load.
         VerificationFailed: its predictions are not numbers.
     """
-    text = toolbox.directory / "held-out.txt"
-    text.write_text(corpus.text, encoding="utf-8")
-    context = str(context_of(model, CONTEXT))
-    arguments = ["-m", str(model.path), "-f", text.name, "-c", context, "-b", context]
-    arguments += ["--chunks", str(CHUNKS), "-t", str(toolbox.threads), "--no-escape"]
-    try:
-        output = toolbox.run("llama-perplexity", arguments, ProgressParser(stage, progress).feed)
-    finally:
-        text.unlink()
-    # With a deviation of zero the tool prints no final estimate, only the running one.
-    found = _ESTIMATE.findall(output) or _LAST_CHUNK.findall(output)
-    value = float(found[-1]) if found else math.nan
-    if not math.isfinite(value):
-        raise VerificationFailed("the model computes no finite probabilities")
-    return value
+    measured = {}
+    sampling = SAMPLING.of(source)
+    for language in calibration.LANGUAGES:
+        corpus = calibration.held_out(language)
+        with reference.opened(toolbox.settings, source, corpus, sampling, progress) as known:
+            found = divergence.measure_against(
+                toolbox, result, corpus, sampling, known.logits, progress=progress
+            )
+            measured[language] = _described(corpus.sha256, sampling, known.quality, found)
+    return measured
+
+
+def _described(sha256: str, sampling: Sampling, source: Quality, output: Quality) -> dict[str, Any]:
+    return {
+        "text_sha256": sha256,
+        "context": sampling.context,
+        "source": source.to_json(),
+        "output": output.to_json(),
+    }

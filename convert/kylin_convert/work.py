@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -13,9 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kylin_gguf.errors import Busy, NoSpace
+from kylin_gguf.errors import Busy, KylinError, NoSpace
 
 _KEY_CHARS = 16
+_FULL_BYTES = 1 << 20
+_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _KEPT = 32
 _STALE_SECONDS = 7 * 24 * 3600
 
@@ -53,6 +56,24 @@ def require_space(path: Path, needed: int) -> None:
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise NoSpace(str(path), needed, free)
+
+
+@contextmanager
+def blaming_full_disk(path: Path, needed: int) -> Iterator[None]:
+    """Where the block fails and the disk of ``path``, of which it wrote ``needed`` bytes, is full, say so.
+
+    Tools say something of a stream, or nothing. What is half-written must still be there when the block ends.
+
+    Raises:
+        NoSpace: in place of what the block raised.
+    """
+    try:
+        yield
+    except (OSError, KylinError) as error:
+        free = shutil.disk_usage(path.parent).free
+        if free < _FULL_BYTES or getattr(error, "errno", None) in _FULL_ERRORS:
+            raise NoSpace(str(path.parent), needed, free) from error
+        raise
 
 
 def prune(root: Path) -> None:

@@ -27,10 +27,14 @@ FORMATS = {
 _BLOCK_ELEMENTS = 1 << 22
 """Elements converted at a time: 16 MiB of float32."""
 
+# Matrices that llama.cpp reads as F32 only: the router of experts, and what is added to BERT's embeddings.
+_F32_NAMES = ("_norm.weight", ".ffn_gate_inp.weight", "position_embd.weight", "token_types.weight")
+
 
 def tensor_type(tensor: OutputTensor, wanted: Type) -> Type:
-    """Return the stored type of ``tensor``: vectors and norms stay F32, which all of llama.cpp expects."""
-    return Type.F32 if len(tensor.shape) <= 1 or tensor.name.endswith("_norm.weight") else wanted
+    """Return the stored type of ``tensor``: vectors, norms and all but weights stay F32, as upstream's."""
+    plain = len(tensor.shape) <= 1 or tensor.name.endswith(_F32_NAMES) or not tensor.name.endswith(".weight")
+    return Type.F32 if plain else wanted
 
 
 def output_bytes(tensors: list[OutputTensor], form: str) -> int:
@@ -59,8 +63,7 @@ def write_gguf(family: Family, path: Path, form: str, progress: ProgressCallback
         # The NumPy type only matters as "not bytes"; raw_dtype is what is recorded.
         writer.add_tensor_info(tensor.name, tensor.shape, np.dtype("f2"), _nbytes(tensor, kind), kind)
     writer.add_type(gguf.GGUFType.MODEL)
-    parameters = sum(prod(tensor.shape) for tensor in tensors)
-    read_metadata(family.checkpoint.folder, parameters).set_gguf_meta_model(writer)
+    read_metadata(family.checkpoint.folder, writer.get_total_parameter_count()).set_gguf_meta_model(writer)
     family.write_parameters(writer, file_type)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     family.vocabulary().write(writer)
@@ -87,7 +90,7 @@ def _write_tensors(
     writer.write_padding(file, file.tell())
     for tensor in tensors:
         kind = tensor_type(tensor, wanted)
-        for block in _blocks(tensor.load()):
+        for block in (block for piece in tensor.pieces for block in _blocks(piece())):
             converted = _convert(tensor.name, widen(block), kind)
             file.write(converted.data)
             done += converted.nbytes

@@ -50,6 +50,9 @@ class Generation:
         self.cancelled = False
         self.speaks = False
         """Whether the client wants whole sentences, too."""
+        self.on_lost: Callable[[KylinError], None] | None = None
+        """Called, instead of the stream being ended, with what became of a worker that died before it had
+        said anything. None: nobody asks again."""
         self._on_cancel: Callable[[], None] | None = None
         self._consent: asyncio.Future[bool] | None = None
 

@@ -9,7 +9,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import TYPE_CHECKING
 
 from kylin_gguf.engine.async_channel import AsyncChannel
 from kylin_gguf.engine.channel import Payload
@@ -29,7 +29,12 @@ from kylin_gguf.records import (
     Scores,
     Settings,
     Speculation,
+    StatesRequest,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +68,10 @@ class EngineProcess:
     _child: Child
     _channel: AsyncChannel
     speculation: Speculation = field(default_factory=Speculation, init=False)
+    buffers: dict[str, dict[str, int]] = field(default_factory=dict, init=False)
+    """As in LoadedModel."""
+    failure: WorkerDied | WorkerHung | None = field(default=None, init=False)
+    """How a loaded worker has ended that was not asked to."""
     _pending: PendingRequests = field(default_factory=PendingRequests, init=False)
     _incoming: AsyncIterator[Payload] = field(init=False)
     _reading: asyncio.Task[None] | None = field(default=None, init=False)
@@ -183,10 +192,22 @@ class EngineProcess:
             UnsupportedModel: the model makes no vectors.
             TextTooLong, InvalidValue, Busy, DecodeFailed, WorkerDied: as the worker reports them.
         """
-        answer = await self._ask({"op": "embed", "texts": list(texts)})
-        numbers = memoryview(base64.b64decode(answer["vectors"]))
-        rows: Any = numbers.cast("f", answer["shape"]).tolist()  # typeshed knows one dimension
-        return cast("list[list[float]]", rows)
+        rows: list[list[float]] = _vectors(await self._ask({"op": "embed", "texts": list(texts)})).tolist()
+        return rows
+
+    async def hidden_states(self, request: StatesRequest) -> NDArray[np.float32]:
+        """Return what the model makes of each text, shape (texts, width of the model); see
+        ``engine.embedding.hidden_states``. Cancelling the task stops the work between two batches.
+
+        Raises:
+            UnsupportedModel: the model generates nothing, or gives no hidden states out.
+            TextTooLong, InvalidValue, Busy, DecodeFailed, TemplateFailed, WorkerDied: as the worker reports
+                them.
+        """
+        messages = [message.to_json() for message in request.messages]
+        asked = {"messages": messages, "texts": list(request.texts)}
+        asked |= {"depth": request.depth, "background": request.background}
+        return _vectors(await self._ask({"op": "states", **asked}))
 
     async def _ask(self, payload: Payload) -> Payload:
         """Send a request that is answered in one message, and return that."""
@@ -243,6 +264,7 @@ class EngineProcess:
             elif event["event"] == "ready":
                 self.load_s = event["load_s"]
                 self.speculation = Speculation(**event["speculation"])
+                self.buffers = event["buffers"]
                 return
         if self._hung:
             raise self._hung
@@ -270,17 +292,27 @@ class EngineProcess:
             await self._child.bury()
             if not self._stopping:
                 log.error("%s", self._child.death().statement())
-        self._pending.end(None if self._stopping else self._hung or self._child.death())
-        self._channel.close()
+        self.failure = None if self._stopping else self._hung or self._child.death()
+        # Its listeners first: what is asked again must not get this worker.
         self.listeners.ended(self)
+        self._pending.end(self.failure)
+        self._channel.close()
         await self._child.bury()
 
     def _handle(self, event: Payload) -> None:
         if event["event"] == "speculation":
             self.speculation = Speculation(**event["speculation"])
             self.listeners.changed()
+        elif event["event"] == "begun":
+            self._pending.begun(event["id"])
         elif event["event"] == "released":
             self._released.set()
             self._pending.end(None)
         elif event["event"] != "pong":
             self._pending.settle(event)
+
+
+def _vectors(answer: Payload) -> NDArray[np.float32]:
+    import numpy as np  # noqa: PLC0415 - a third of the memory of a service that nobody uses
+
+    return np.frombuffer(base64.b64decode(answer["vectors"]), np.float32).reshape(answer["shape"])

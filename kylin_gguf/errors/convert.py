@@ -88,3 +88,26 @@ class VerificationFailed(ConvertError):
     sentence: ClassVar[str] = N_("The converted file failed verification: {reason}.")
     remedy: ClassVar[str] = N_("Nothing was written to the output path.")
     reason: str
+
+
+@dataclass(eq=False)
+class ExtraMissing(ConvertError):
+    """A feature that needs a Python package of one of the extras."""
+
+    code: ClassVar[str] = "convert.extra-missing"
+    sentence: ClassVar[str] = N_("{feature} needs {package}, which is not installed.")
+    remedy: ClassVar[str] = N_("Install it with \"pip install 'kylin-gguf-engine[{extra}]'\".")
+    feature: str
+    package: str
+    extra: str
+
+
+@dataclass(eq=False)
+class BadMatrix(ConvertError):
+    """An importance matrix that is malformed, or of another model."""
+
+    code: ClassVar[str] = "convert.bad-matrix"
+    sentence: ClassVar[str] = N_("{path} is no importance matrix for this model: {reason}.")
+    remedy: ClassVar[str] = N_("Leave --imatrix out, and one is measured.")
+    path: str
+    reason: str

@@ -91,3 +91,15 @@ class KeptSessionsUnusable(StoreError):
     remedy: ClassVar[str] = N_("Check the disk and the file's permissions; sessions that are not kept work.")
     path: str
     reason: str
+
+
+@dataclass(eq=False)
+class UploadFailed(StoreError):
+    """A finished file that a hub did not take."""
+
+    code: ClassVar[str] = "store.upload-failed"
+    sentence: ClassVar[str] = N_("{path} could not be uploaded to {repository}: {reason}.")
+    remedy: ClassVar[str] = N_("The file is finished and stays where it is; check HF_TOKEN and the network.")
+    path: str
+    repository: str
+    reason: str

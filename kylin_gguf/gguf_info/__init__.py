@@ -6,6 +6,6 @@ the file's size before anything is allocated or read; long arrays (vocabularies)
 """
 
 from kylin_gguf.gguf_info.header import MAGIC, read
-from kylin_gguf.gguf_info.records import GgufInfo, MetadataValue, Scalar, Skipped, TensorInfo
+from kylin_gguf.gguf_info.records import GgufInfo, MetadataValue, Scalar, Skipped, TensorInfo, has_cache
 
-__all__ = ["MAGIC", "GgufInfo", "MetadataValue", "Scalar", "Skipped", "TensorInfo", "read"]
+__all__ = ["MAGIC", "GgufInfo", "MetadataValue", "Scalar", "Skipped", "TensorInfo", "has_cache", "read"]

@@ -169,7 +169,9 @@ def _tensor_types() -> dict[int, tuple[str, int, int]]:
     """Return name, elements a block and bytes a block of each ggml type, by its number."""
     from gguf.constants import GGML_QUANT_SIZES  # noqa: PLC0415  pulls in numpy: not for 'kylin-gguf --help'
 
-    return {int(kind): (kind.name, block, size) for kind, (block, size) in GGML_QUANT_SIZES.items()}
+    known = {int(kind): (kind.name, block, size) for kind, (block, size) in GGML_QUANT_SIZES.items()}
+    # The pinned llama.cpp is newer than the gguf package (ggml/include/ggml.h, ggml/src/ggml-common.h).
+    return {42: ("Q2_0", 64, 18), **known}
 
 
 def _tensors(reader: Cursor, count: int, alignment: int) -> tuple[TensorInfo, ...]:

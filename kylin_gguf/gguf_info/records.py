@@ -33,6 +33,11 @@ _WITHOUT_CACHE = frozenset(
 )
 
 
+def has_cache(architecture: str) -> bool:
+    """Return whether models of this architecture have a KV cache, without which none generates."""
+    return architecture not in _WITHOUT_CACHE
+
+
 @dataclass(frozen=True)
 class TensorInfo:
     """One tensor. ``shape`` is in ggml's order, the contiguous dimension first.
@@ -100,7 +105,7 @@ class GgufInfo:
     @property
     def has_cache(self) -> bool:
         """Whether the model has a KV cache: an encoder sees a text whole, once."""
-        return self.architecture not in _WITHOUT_CACHE
+        return has_cache(self.architecture)
 
     @property
     def tensor_bytes(self) -> int:

@@ -52,7 +52,8 @@ class _Values:
 def _file_type(number: int) -> str:
     from gguf.constants import LlamaFileType  # noqa: PLC0415  pulls in numpy: not for 'kylin-gguf --help'
 
-    known: dict[int, str] = {int(kind): kind.name for kind in LlamaFileType}
+    # The pinned llama.cpp is newer than the gguf package (include/llama.h).
+    known: dict[int, str] = {41: "MOSTLY_Q2_0"} | {int(kind): kind.name for kind in LlamaFileType}
     return known.get(number, f"unknown ({number})").removeprefix("MOSTLY_").removeprefix("ALL_")
 
 

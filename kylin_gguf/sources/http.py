@@ -47,12 +47,8 @@ def download(request: Download, progress: ProgressCallback, cancelled: CancelChe
     A redirect never leads from https to http.
     """
     partial = _Partial(request)
-    timeout = httpx2.Timeout(_READ_SECONDS, connect=CONNECT_SECONDS)
-    hooks: dict[str, list[Callable[..., None]]] = {}
-    if request.url.startswith("https:"):
-        hooks["request"] = [_RequireHttps(request.label)]
     try:
-        with httpx2.Client(follow_redirects=True, timeout=timeout, event_hooks=hooks) as client:
+        with client_for(request.url, request.label) as client:
             for _ in range(_MAX_ATTEMPTS):
                 before = partial.size()
                 try:
@@ -68,6 +64,15 @@ def download(request: Download, progress: ProgressCallback, cancelled: CancelChe
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoSpace(str(request.target.parent), max(request.size - partial.size(), 1), 0) from error
         raise SourceFailed(request.label, error.strerror or str(error)) from error
+
+
+def client_for(url: str, label: str) -> httpx2.Client:
+    """Return a client with our patience; a redirect from https to http is SourceFailed for ``label``."""
+    timeout = httpx2.Timeout(_READ_SECONDS, connect=CONNECT_SECONDS)
+    hooks: dict[str, list[Callable[..., None]]] = {}
+    if url.startswith("https:"):
+        hooks["request"] = [_RequireHttps(label)]
+    return httpx2.Client(follow_redirects=True, timeout=timeout, event_hooks=hooks)
 
 
 def reason(error: Exception) -> str:

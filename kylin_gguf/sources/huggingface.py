@@ -55,7 +55,7 @@ def fetch(
     """Take the file from the user's Hugging Face cache, else download it from the hub."""
     check(cancelled)
     target = directory / wanted.file
-    with _reasons(source):
+    with reasons(source.label):
         cached = try_to_load_from_cache(source.repo, source.file, revision=source.revision)
         metadata = None if isinstance(cached, str) else _metadata(source)
     if isinstance(cached, str):
@@ -81,14 +81,14 @@ def _metadata(source: HuggingFaceSource) -> HfFileMetadata:
 
 
 @contextmanager
-def _reasons(source: HuggingFaceSource) -> Iterator[None]:
-    """Turn what huggingface-hub raises into SourceFailed with a reason in a few words."""
+def reasons(label: str) -> Iterator[None]:
+    """Turn what huggingface-hub raises into SourceFailed for ``label``, with a reason in a few words."""
     try:
         yield
     except (HfHubHTTPError, OfflineModeIsEnabled, HFValidationError, httpx2.HTTPError, OSError) as error:
         for kind, reason in _REASONS:
             if isinstance(error, kind):
-                raise SourceFailed(source.label, reason) from error
+                raise SourceFailed(label, reason) from error
         if isinstance(error, HfHubHTTPError):
-            raise SourceFailed(source.label, http.refusal(error.response)) from error
-        raise SourceFailed(source.label, http.reason(error)) from error
+            raise SourceFailed(label, http.refusal(error.response)) from error
+        raise SourceFailed(label, http.reason(error)) from error

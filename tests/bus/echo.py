@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 from unittest.mock import patch
+
+import numpy as np
+from numpy.typing import NDArray
 
 from kylin_gguf import config, frames
 from kylin_gguf.bus import names
@@ -19,17 +21,16 @@ from kylin_gguf.bus.server import Server
 from kylin_gguf.catalogue import Catalogue
 from kylin_gguf.engine.generation import Generation
 from kylin_gguf.engine.memory import ProcessMemory
-from kylin_gguf.engine.process import EngineProcess, Listeners
-from kylin_gguf.pool import EnginePool
+from kylin_gguf.engine.process import Listeners
+from kylin_gguf.loading import Loader
 from kylin_gguf.records import (
     InstalledModel,
     Message,
     Placement,
     SamplingOptions,
-    ScoreRequest,
-    Scores,
     Settings,
     Speculation,
+    StatesRequest,
 )
 from kylin_gguf.service import Service
 from kylin_gguf.store import Store
@@ -49,15 +50,11 @@ class EchoEngine:
     load_s: float = 0.01
     pid: int = 42
     speculation: Speculation = field(default_factory=Speculation)
+    buffers: dict[str, dict[str, int]] = field(default_factory=dict)
+    failure: None = None
 
     running: ClassVar[set[asyncio.Task[None]]] = set()
     """The answers in the making, of all engines."""
-
-    @classmethod
-    async def start(
-        cls, model: InstalledModel, placement: Placement, _: Settings, listeners: Listeners
-    ) -> EchoEngine:
-        return cls(model, placement, listeners)
 
     @property
     def busy(self) -> bool:
@@ -69,9 +66,8 @@ class EchoEngine:
     async def stop(self) -> None:
         self.listeners.ended(self)  # type: ignore[arg-type]
 
-    async def score(self, request: ScoreRequest) -> Scores:
-        count = len(request.continuations)
-        return Scores((-math.log(count),) * count, 0.0, 0.0)
+    async def hidden_states(self, request: StatesRequest) -> NDArray[np.float32]:
+        return np.ones((len(request.texts), 4), np.float32)
 
     def generate(
         self, generation: Generation, messages: Sequence[Message], _: SamplingOptions, **__: Any
@@ -94,8 +90,15 @@ async def _echo(generation: Generation, words: Sequence[str], stop: asyncio.Even
     generation.end("cancelled" if stop.is_set() else "stop", text="".join(pieces))
 
 
+PLACEMENT = Placement(0, 512, 1)
+
+
 async def _plan(*_: object) -> Placement:
-    return Placement(0, 512, 1)
+    return PLACEMENT
+
+
+async def _start(_: Loader, model: InstalledModel, listeners: Listeners) -> EchoEngine:
+    return EchoEngine(model, PLACEMENT, listeners)
 
 
 def settings(directory: Path) -> Settings:
@@ -117,7 +120,7 @@ def write_models(found: Settings) -> None:
 async def serving(found: Settings, bus_address: str) -> AsyncIterator[Service]:
     """Serve on the bus for as long as the context; there is no model to fetch."""
     service = Service(found, Store(found, Catalogue(found.catalogue, (), ())))
-    with patch.object(EngineProcess, "start", EchoEngine.start), patch.object(EnginePool, "plan", _plan):
+    with patch.multiple(Loader, plan=_plan, start=_start):
         server = await Server.start(bus_address, service)
         try:
             yield service

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,10 +16,13 @@ from typing import Any
 
 import pytest
 
-from kylin_convert import manifest, pipeline, quantise
+from kylin_convert import imatrix, manifest, pipeline, quantise, verify
+from kylin_convert.quantise import Recipe
 from kylin_convert.source import open_path, open_source
+from kylin_convert.tools import Toolbox
 from kylin_gguf import gguf_info
 from kylin_gguf.errors import (
+    BadMatrix,
     InvalidValue,
     NotACheckpoint,
     NotGguf,
@@ -59,11 +64,15 @@ class _Notes:
             self.stages.append(event.stage)
 
 
+def _recipe(quantisation: str | Recipe) -> Recipe:
+    return Recipe(quantisation) if isinstance(quantisation, str) else quantisation
+
+
 def _convert(
-    source: Path, output: Path, quantisation: str, settings: Settings, **how: Any
+    source: Path, output: Path, quantisation: str | Recipe, settings: Settings, **how: Any
 ) -> tuple[_Notes, Any]:
     notes = _Notes()
-    request = pipeline.Request(open_path(source), output, quantisation, **how)
+    request = pipeline.Request(open_path(source), output, _recipe(quantisation), **how)
     return notes, pipeline.convert(request, settings, notes.progress, notes.texts.append)
 
 
@@ -90,7 +99,7 @@ def test_a_checkpoint_becomes_a_small_file_with_its_manifest(
     assert types["blk.0.attn_q.weight"] == "Q4_K"
     assert info.metadata["quantize.imatrix.file"] == made_matrix(own)
     written = json.loads(manifest.path_for(output).read_text(encoding="utf-8"))
-    assert written["quantisation"] == made.quantisation == "Q4_K_M"
+    assert written["recipe"]["name"] == made.recipe["name"] == "Q4_K_M"
     assert written["output"]["bytes"] == output.stat().st_size
     assert written["source"]["files"].keys() >= {
         "config.json",
@@ -99,8 +108,12 @@ def test_a_checkpoint_becomes_a_small_file_with_its_manifest(
     }
     assert written["calibration"]["corpus"] == "built-in"
     assert written["tensors"].keys() == types.keys()
-    # A model that knows nothing spreads its bets over the vocabulary, before and after.
-    assert written["perplexity"]["output"] == pytest.approx(written["perplexity"]["source"], rel=0.05)
+    for measured in written["quality"].values():
+        # A model that knows nothing spreads its bets over the vocabulary, before and after.
+        before, after = (measured[which]["perplexity"]["value"] for which in ("source", "output"))
+        assert after == pytest.approx(before, rel=0.05)
+        assert 0 < measured["output"]["kl_divergence"]["value"] < 0.1
+        assert 0.3 < measured["output"]["same_top"]["value"] <= 1
 
 
 def made_matrix(settings: Settings) -> str:
@@ -111,7 +124,7 @@ def made_matrix(settings: Settings) -> str:
 def test_what_is_done_is_not_done_again(own: Settings, checkpoint: Path, tmp_path: Path) -> None:
     _convert(checkpoint, tmp_path / "a.gguf", "Q4_K_M", own, keep=True)
     notes, _ = _convert(checkpoint, tmp_path / "b.gguf", "Q5_K_M", own)
-    assert notes.stages == ["hash", "quantise", "check source", "check output"]
+    assert notes.stages == ["hash", "quantise", "check output"]
     own_text = tmp_path / "own.txt"
     own_text.write_text("the house stands on the hill. " * 200, encoding="utf-8")
     notes, made = _convert(checkpoint, tmp_path / "c.gguf", "Q4_K_M", own, calibration=own_text)
@@ -143,7 +156,9 @@ def test_the_default_model_is_requantised_and_its_losses_said_aloud(
     # Rows of 576 do not divide into k-quants' blocks of 256; the user is told how much of the file that is.
     assert made.fallbacks["share"] > 0.3
     assert f"{made.fallbacks['share']:.0%} of the file" in notes.texts[1]
-    assert made.perplexity["output"] < 1.2 * made.perplexity["source"] < 100
+    english = made.quality["en"]
+    assert english["output"]["perplexity"]["value"] < 1.2 * english["source"]["perplexity"]["value"] < 100
+    assert english["output"]["same_top"]["value"] > 0.8
     assert {tensor.name for tensor in gguf_info.read(output).tensors} == set(made.tensors)
 
 
@@ -228,6 +243,12 @@ def test_bad_requests(own: Settings, checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownQuantisation) as caught:
         _convert(checkpoint, tmp_path / "new.gguf", "Q4_KM", own)
     assert "Q4_K_M" in caught.value.near
+    with pytest.raises(UnknownQuantisation) as caught:
+        _convert(checkpoint, tmp_path / "new.gguf", Recipe("Q4_K_M", (("attn_v", "Q6_KK"),)), own)
+    assert "Q6_K" in caught.value.near
+    for pattern in ("attn_z", "("):
+        with pytest.raises(InvalidValue, match="--tensor-type"):
+            _convert(checkpoint, tmp_path / "new.gguf", Recipe("Q4_K_M", ((pattern, "Q6_K"),)), own)
     with pytest.raises(NotACheckpoint):
         open_path(checkpoint / "config.json")
     cut = tmp_path / "cut.gguf"
@@ -247,3 +268,91 @@ def test_a_corpus_too_short_is_the_tools_error(own: Settings, checkpoint: Path, 
     text.write_text("too short", encoding="utf-8")
     with pytest.raises(ToolFailed, match="llama-imatrix"):
         _convert(checkpoint, tmp_path / "out.gguf", "Q4_K_M", own, calibration=text)
+
+
+def test_files_are_compared_in_json_and_in_a_plot(own: Settings, checkpoint: Path, tmp_path: Path) -> None:
+    for quantisation in ("F16", "Q8_0", "Q2_K"):
+        _convert(checkpoint, tmp_path / f"{quantisation}.gguf", quantisation, own)
+    files = [str(tmp_path / f"{name}.gguf") for name in ("F16", "Q8_0", "Q2_K")]
+    plotted = tmp_path / "out.png"
+    with _command(own, "compare", *files, "--json", "--plot", str(plotted), "--context", "64") as process:
+        found = [event for event in _events(process) if event["type"] == "compared"]
+    assert process.returncode == 0
+    assert plotted.read_bytes().startswith(b"\x89PNG")
+    assert [(one["text"], one["model"]) for one in found] == [
+        (language, f"{name}.gguf") for language in ("zh", "en") for name in ("F16", "Q8_0", "Q2_K")
+    ]
+    for reference, large, small in (found[:3], found[3:]):
+        assert reference["reference"]
+        assert large["kl_divergence"]["value"] < small["kl_divergence"]["value"]
+        beside = small["kl_divergence_beside_first"]
+        assert beside["value"] > 3 * beside["error"] > 0
+
+
+def test_tensors_get_the_types_that_were_asked_for(own: Settings, checkpoint: Path, tmp_path: Path) -> None:
+    overrides = (("ffn_down", "Q8_0"), (r"blk\.0\.attn_[qk]", "q6_k"), ("attn_q", "Q5_K"))
+    wanted = Recipe("Q3_K_M", overrides, output_type="Q5_K", embedding_type="F16")
+    _, made = _convert(checkpoint, tmp_path / "out.gguf", wanted, own)
+    types = {tensor.name: tensor.type_name for tensor in gguf_info.read(tmp_path / "out.gguf").tensors}
+    assert types["output.weight"] == "Q5_K"
+    assert types["token_embd.weight"] == "F16"
+    assert types["blk.1.ffn_down.weight"] == "Q8_0"
+    assert (types["blk.0.attn_q.weight"], types["blk.1.attn_q.weight"]) == ("Q6_K", "Q5_K")
+    assert made.recipe["tensor_types"]["attn_q"] == "Q5_K"
+
+
+def test_every_quantisation_of_this_llama_cpp_can_be_made(
+    own: Settings, checkpoint: Path, tmp_path: Path
+) -> None:
+    """All names that llama-quantize lists are planned, and made where that takes no search over lattices."""
+    _convert(checkpoint, tmp_path / "first.gguf", "Q4_K_M", own, keep=True)
+    (unquantised,) = own.cache_dir.glob("convert/*/model-F16.gguf")
+    (weights,) = own.cache_dir.glob("convert/*/imatrix-*.gguf")
+    source, toolbox = gguf_info.read(unquantised), Toolbox(own, weights.parent)
+    names = quantise.known_names(toolbox)
+    assert {"Q4_K_M", "IQ1_S", "TQ2_0", "MXFP4_MOE", "Q8_0", "BF16"} <= set(names)
+    for name in names:
+        made, recipe = tmp_path / "made.gguf", Recipe(name)
+        planned = quantise.plan(toolbox, source, recipe, weights)
+        if re.match("IQ[123]", name):
+            continue
+        quantise.quantise(toolbox, source, made, recipe, imatrix=weights, progress=no_progress)
+        verify.check_structure(source, gguf_info.read(made), planned.types)
+
+
+def test_a_matrix_is_taken_from_elsewhere_if_it_fits(own: Settings, checkpoint: Path, tmp_path: Path) -> None:
+    _, first = _convert(checkpoint, tmp_path / "first.gguf", "Q4_K_M", own)
+    (weights,) = own.cache_dir.glob("convert/*/imatrix-*.gguf")
+    given = Path(shutil.copyfile(weights, tmp_path / "given.gguf"))
+    notes, second = _convert(checkpoint, tmp_path / "second.gguf", "Q4_K_M", own, imatrix=given)
+    assert "imatrix" not in notes.stages
+    assert second.calibration["corpus"] == "given.gguf"
+    assert second.calibration["imatrix_sha256"] == first.calibration["imatrix_sha256"]
+    other = tmp_path / "other"
+    tiny.write(other, {**tiny.LLAMA, "num_hidden_layers": 3})
+    with pytest.raises(BadMatrix, match="nothing of layer 2"):
+        _convert(other, tmp_path / "third.gguf", "Q4_K_M", own, imatrix=given)
+    assert not (tmp_path / "third.gguf").exists()
+
+
+def test_a_measurement_goes_on_where_it_was_stopped(own: Settings, checkpoint: Path, tmp_path: Path) -> None:
+    """Pieces that are done are not computed again, and the sums come out as if nothing had happened."""
+    whole = tmp_path / "whole"
+    _convert(checkpoint, tmp_path / "a.gguf", "Q4_K_M", replace(own, cache_dir=whole))
+    with _command(own, "convert", str(checkpoint), "-o", str(tmp_path / "b.gguf"), "--json") as process:
+        for event in _events(process):
+            if event.get("stage") == "imatrix" and event["done"] >= 2 * imatrix.PIECE:
+                process.send_signal(signal.SIGKILL)
+                break
+    assert len(list(own.cache_dir.glob("convert/*/*.piece-*.gguf"))) >= 2
+    _convert(checkpoint, tmp_path / "b.gguf", "Q4_K_M", own)
+    assert (tmp_path / "a.gguf").read_bytes() == (tmp_path / "b.gguf").read_bytes()
+    assert _work_files(own) == ["imatrix", "lock"]
+
+
+def test_a_text_of_few_chunks_is_read_to_its_end(own: Settings, checkpoint: Path, tmp_path: Path) -> None:
+    text = tmp_path / "short.txt"
+    text.write_text("the house stands on the hill. " * 66, encoding="utf-8")
+    _, made = _convert(checkpoint, tmp_path / "out.gguf", "Q4_K_M", own, calibration=text)
+    # Between 4 and 6 chunks. What is left when fewer than two are is not read: llama-imatrix refuses.
+    assert made.calibration["chunks"] == imatrix.PIECE

@@ -1,15 +1,17 @@
-"""What Llama-like families share: the tensors a checkpoint must have, and how GGUF names and orders them."""
+"""What all families share: from the tensors a checkpoint must have to those of the GGUF."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import gguf
 
 from kylin_convert.checkpoint import Checkpoint, listed
-from kylin_convert.hyperparameters import Config, Hyperparameters
+from kylin_convert.hyperparameters import Config
 from kylin_convert.safetensors import Array, StoredTensor
 from kylin_convert.vocab import Vocabulary, read_vocabulary
 from kylin_gguf.errors import BadCheckpoint
@@ -17,50 +19,104 @@ from kylin_gguf.errors import BadCheckpoint
 # Buffers that old checkpoints carry and nothing reads; upstream drops the same.
 _IGNORED = (".attention.masked_bias", ".attention.bias", ".rotary_emb.inv_freq")
 
+_MANY = 10_000
+"""Missing tensors after which no more are looked for."""
+
+Arrange = Callable[[Array], Array]
+
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A tensor that a checkpoint of the family has, by its transformers name.
+    """A tensor that the family has, by the transformers name that gguf's table knows.
 
-    ``rotary_heads`` is the number of heads whose rows rotary embedding pairs up; 0 for other tensors.
+    ``shape`` is how the checkpoint stores it, under the name ``stored`` where that is another. ``parts`` are
+    the names of the tensors of that shape which GGUF keeps stacked as one, empty for a tensor that stands
+    alone. ``arrange`` turns what is stored into what llama.cpp expects, of shape ``result`` where that is
+    another one.
     """
 
     name: str
     shape: tuple[int, ...]
     required: bool = True
-    rotary_heads: int = 0
+    parts: tuple[str, ...] = ()
+    arrange: Arrange | None = None
+    result: tuple[int, ...] = ()
+    stored: str = ""
+
+    @property
+    def stored_names(self) -> tuple[str, ...]:
+        """The checkpoint's tensors it is made of."""
+        return self.parts or (self.stored or self.name,)
+
+    @property
+    def final_shape(self) -> tuple[int, ...]:
+        """The shape in the GGUF, rows first."""
+        one = self.result or self.shape
+        return (len(self.parts), *one) if self.parts else one
 
 
 @dataclass(frozen=True)
 class OutputTensor:
-    """A tensor of the GGUF. ``load`` gives stored bits (see ``safetensors.widen``) in their final order."""
+    """A tensor of the GGUF, as pieces that follow one another; ``shape`` is that of all of them.
+
+    Each piece gives stored bits (see ``safetensors.widen``) in their final order, and is loaded when its turn
+    comes: a layer's experts are larger than what a small machine has to spare.
+    """
 
     name: str
     shape: tuple[int, ...]
-    load: Callable[[], Array]
+    pieces: tuple[Callable[[], Array], ...]
 
 
-class Family:
-    """Base of all families: subclasses state how theirs differs from the plain Llama block."""
+class Family(ABC):
+    """Base of all families."""
 
     arch: ClassVar[gguf.MODEL_ARCH]
-    default_context: ClassVar[int] = 32_768
-    default_head_dim: ClassVar[int | None] = None
-    attention_bias: ClassVar[bool | None] = None
-    """Whether query, key and value have biases; None: they may."""
-    qk_norm: ClassVar[bool] = False
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
-        self.config = Config(str(checkpoint.folder), checkpoint.config)
-        self.hp = Hyperparameters.parse(
-            self.config, context_length=self.default_context, head_dim=self.default_head_dim
-        )
+        self.config = Config(str(checkpoint.folder), self.settings(checkpoint))
+
+    @classmethod
+    def reads(cls, checkpoint: Checkpoint) -> bool:
+        """Return whether this is a variation that the class converts; the others are upstream's."""
+        return True
+
+    @staticmethod
+    def settings(checkpoint: Checkpoint) -> Mapping[str, object]:
+        """Return the part of config.json that describes the language model."""
+        return checkpoint.config
 
     @property
     def name(self) -> str:
         """The value of ``general.architecture``."""
         return str(gguf.MODEL_ARCH_NAMES[self.arch])
+
+    @property
+    @abstractmethod
+    def layers(self) -> int:
+        """Number of blocks."""
+
+    @property
+    @abstractmethod
+    def vocab_size(self) -> int:
+        """Rows of the embedding, which is the number of tokens that the GGUF lists."""
+
+    @abstractmethod
+    def specs(self) -> Iterator[TensorSpec]:
+        """Yield what a checkpoint of this configuration holds, in the order it is written."""
+
+    @abstractmethod
+    def write_parameters(self, writer: gguf.GGUFWriter, file_type: int) -> None:
+        """Add the architecture's keys, those of upstream's converter."""
+
+    def rename(self, name: str) -> str | None:
+        """Return the name that the specs use for the stored tensor ``name``; None if nothing reads it."""
+        return None if name.endswith(_IGNORED) else name
+
+    def extra_tensors(self) -> list[OutputTensor]:
+        """Return tensors that are computed from the configuration."""
+        return []
 
     def tensors(self) -> list[OutputTensor]:
         """Return the GGUF's tensors, in the order they are written.
@@ -68,62 +124,56 @@ class Family:
         Raises:
             BadCheckpoint: a tensor is missing, unknown, or has another shape than the configuration says.
         """
-        stored = {n: t for n, t in self.checkpoint.tensors.items() if not n.endswith(_IGNORED)}
-        specs = {spec.name: spec for spec in self._specs()}
-        folder = str(self.checkpoint.folder)
-        if missing := {n for n, spec in specs.items() if spec.required} - stored.keys():
-            raise BadCheckpoint(folder, f"tensors are missing: {listed(missing)}")
-        if unknown := stored.keys() - specs.keys():
-            raise BadCheckpoint(folder, f"tensors that a {self.name} model does not have: {listed(unknown)}")
-        names = gguf.get_tensor_name_map(self.arch, self.hp.layers)
+        stored = self.stored
+        specs = self._checked_specs(stored)
+        names = gguf.get_tensor_name_map(self.arch, self.layers)
         result = self.extra_tensors()
-        for spec in (s for n, s in specs.items() if n in stored):
-            tensor = stored[spec.name]
-            if tensor.shape != spec.shape:
-                reason = f"tensor {spec.name} has shape {tensor.shape}, config.json says {spec.shape}"
-                raise BadCheckpoint(folder, reason)
+        for spec in (s for s in specs if s.stored_names[0] in stored):
+            pieces = tuple(self._piece(stored[part], spec) for part in spec.stored_names)
             name = names.get_name(spec.name, try_suffixes=(".weight", ".bias"))
-            result.append(OutputTensor(name, spec.shape, self._loader(tensor, spec)))
+            result.append(OutputTensor(name, spec.final_shape, pieces))
         return result
 
-    def _loader(self, tensor: StoredTensor, spec: TensorSpec) -> Callable[[], Array]:
-        return lambda: self.arrange(tensor.map(), spec)
+    @cached_property
+    def stored(self) -> Mapping[str, StoredTensor]:
+        """The checkpoint's tensors that are read, by the names that the specs use."""
+        result: dict[str, StoredTensor] = {}
+        for original, tensor in self.checkpoint.tensors.items():
+            name = self.rename(original)
+            if name in result:
+                raise self.fail(f"tensors {result[name].name} and {original} are the same one")
+            if name is not None:
+                result[name] = tensor
+        return result
 
-    def arrange(self, stored: Array, spec: TensorSpec) -> Array:
-        """Return ``stored`` with its rows in the order that llama.cpp expects."""
-        return stored
+    def _checked_specs(self, stored: Mapping[str, StoredTensor]) -> list[TensorSpec]:
+        result: list[TensorSpec] = []
+        missing: list[str] = []
+        unknown = set(stored)
+        for spec in self.specs():
+            result.append(spec)
+            unknown.difference_update(spec.stored_names)
+            if spec.required:
+                missing += [name for name in spec.stored_names if name not in stored]
+            if len(missing) > _MANY:  # the configuration may ask for millions
+                break
+        if missing:
+            raise self.fail(f"tensors are missing: {listed(missing)}")
+        if unknown:
+            raise self.fail(f"tensors that a {self.name} model does not have: {listed(unknown)}")
+        return result
 
-    def extra_tensors(self) -> list[OutputTensor]:
-        """Return tensors that are computed from the configuration."""
-        return []
+    def _piece(self, tensor: StoredTensor, spec: TensorSpec) -> Callable[[], Array]:
+        if not tensor.is_float:
+            raise self.fail(f"tensor {tensor.name} holds {tensor.dtype}, not weights")
+        if tensor.shape != spec.shape:
+            raise self.fail(f"tensor {tensor.name} has shape {tensor.shape}, config.json says {spec.shape}")
+        arrange = spec.arrange
+        return tensor.map if arrange is None else lambda: arrange(tensor.map())
 
-    def _specs(self) -> Iterator[TensorSpec]:
-        hp = self.hp
-        yield TensorSpec("model.embed_tokens.weight", (hp.vocab_size, hp.hidden_size))
-        for layer in range(hp.layers):
-            yield from self._block(f"model.layers.{layer}")
-        yield TensorSpec("model.norm.weight", (hp.hidden_size,))
-        # Without its own output matrix llama.cpp reuses the embedding, which is only right when tied.
-        yield TensorSpec("lm_head.weight", (hp.vocab_size, hp.hidden_size), required=not hp.tied_embeddings)
-
-    def _block(self, prefix: str) -> Iterator[TensorSpec]:
-        hp = self.hp
-        wide, narrow = hp.heads * hp.head_dim, hp.kv_heads * hp.head_dim
-        yield TensorSpec(f"{prefix}.input_layernorm.weight", (hp.hidden_size,))
-        for part, rows, rotary in (("q", wide, hp.heads), ("k", narrow, hp.kv_heads), ("v", narrow, 0)):
-            name = f"{prefix}.self_attn.{part}_proj"
-            yield TensorSpec(f"{name}.weight", (rows, hp.hidden_size), rotary_heads=rotary)
-            if self.attention_bias is not False:
-                yield TensorSpec(f"{name}.bias", (rows,), self.attention_bias is True, rotary)
-            if self.qk_norm and rotary:
-                yield TensorSpec(f"{prefix}.self_attn.{part}_norm.weight", (hp.head_dim,))
-        yield TensorSpec(f"{prefix}.self_attn.o_proj.weight", (hp.hidden_size, wide))
-        if self.attention_bias is None:
-            yield TensorSpec(f"{prefix}.self_attn.o_proj.bias", (hp.hidden_size,), required=False)
-        yield TensorSpec(f"{prefix}.post_attention_layernorm.weight", (hp.hidden_size,))
-        yield TensorSpec(f"{prefix}.mlp.gate_proj.weight", (hp.intermediate_size, hp.hidden_size))
-        yield TensorSpec(f"{prefix}.mlp.up_proj.weight", (hp.intermediate_size, hp.hidden_size))
-        yield TensorSpec(f"{prefix}.mlp.down_proj.weight", (hp.hidden_size, hp.intermediate_size))
+    def fail(self, reason: str) -> BadCheckpoint:
+        """Return the error that says what is wrong with the checkpoint."""
+        return BadCheckpoint(str(self.checkpoint.folder), reason)
 
     def vocabulary(self) -> Vocabulary:
         """Return the tokenizer.
@@ -131,41 +181,4 @@ class Family:
         Raises:
             BadCheckpoint: its files are missing or malformed, or llama.cpp cannot tokenise as it does.
         """
-        return read_vocabulary(self.checkpoint.folder, self.hp.vocab_size)
-
-    def write_parameters(self, writer: gguf.GGUFWriter, file_type: int) -> None:
-        """Add the architecture's keys, those of upstream's converter."""
-        hp = self.hp
-        writer.add_block_count(hp.layers)
-        writer.add_context_length(hp.context_length)
-        writer.add_embedding_length(hp.hidden_size)
-        writer.add_feed_forward_length(hp.intermediate_size)
-        writer.add_head_count(hp.heads)
-        writer.add_head_count_kv(hp.kv_heads)
-        self._write_rope(writer)
-        writer.add_layer_norm_rms_eps(hp.rms_eps)
-        if self.writes_head_dim():
-            writer.add_key_length(hp.head_dim)
-            writer.add_value_length(hp.head_dim)
-        writer.add_file_type(file_type)
-
-    def writes_head_dim(self) -> bool:
-        """Return whether the head size is stated rather than derived by llama.cpp."""
-        return self.default_head_dim is not None or self.config.values.get("head_dim") is not None
-
-    def _write_rope(self, writer: gguf.GGUFWriter) -> None:
-        rope, scaling = self.hp.rope, self.hp.rope.scaling
-        if rope.kind in ("linear", "yarn"):
-            writer.add_rope_scaling_type(gguf.RopeScalingType(rope.kind))
-            writer.add_rope_scaling_factor(scaling.number("factor", 1.0))
-        if rope.kind == "yarn":
-            writer.add_rope_scaling_orig_ctx_len(scaling.integer("original_max_position_embeddings"))
-            for key, add in (
-                ("extrapolation_factor", writer.add_rope_scaling_yarn_ext_factor),
-                ("attention_factor", writer.add_rope_scaling_yarn_attn_factor),
-                ("beta_fast", writer.add_rope_scaling_yarn_beta_fast),
-                ("beta_slow", writer.add_rope_scaling_yarn_beta_slow),
-            ):
-                if (value := scaling.optional_number(key)) is not None:
-                    add(value)
-        writer.add_rope_freq_base(rope.theta)
+        return read_vocabulary(self.checkpoint.folder, self.vocab_size)

@@ -1,4 +1,4 @@
-"""LlamaForCausalLM: Llama 1 to 3, SmolLM, TinyLlama, MiniCPM-style exports and many others."""
+"""LlamaForCausalLM and MistralForCausalLM: Llama 1 to 3, SmolLM 1 and 2, TinyLlama, Mistral and others."""
 
 from __future__ import annotations
 
@@ -8,39 +8,33 @@ from dataclasses import replace
 import gguf
 import numpy as np
 
-from kylin_convert.arch.base import Family, OutputTensor, TensorSpec
+from kylin_convert.arch.base import OutputTensor
+from kylin_convert.arch.decoder import Decoder
 from kylin_convert.checkpoint import read_json
+from kylin_convert.hyperparameters import Defaults
 from kylin_convert.safetensors import Array
 from kylin_convert.vocab import Vocabulary
 
 # StarCoder's tokenizer, shared by Granite and SmolLM: its models were trained without a leading BOS.
 _GRANITE_VOCAB_SIZE = 49_152
+# Code Llama, whose files do not say which tokens frame a gap to be filled.
+_CODE_LLAMA_VOCAB_SIZE = 32_016
+_CODE_LLAMA_IDS = {"prefix": 32_007, "suffix": 32_008, "middle": 32_009, "eot": 32_010}
 
 
-class Llama(Family):
+class Llama(Decoder):
     """The plain block. Biases are allowed: llama.cpp reads them where a checkpoint has them."""
 
     arch = gguf.MODEL_ARCH.LLAMA
-    default_context = 2048
-    attention_bias = None
-
-    def arrange(self, stored: Array, spec: TensorSpec) -> Array:
-        """Pair up the rows that rotary embedding turns together.
-
-        transformers rotates row i of a head with row i + d/2, llama.cpp's "norm" rope row 2i with row 2i + 1.
-        """
-        if not spec.rotary_heads:
-            return stored
-        half = stored.shape[0] // spec.rotary_heads // 2
-        rows = stored.reshape(spec.rotary_heads, 2, half, *stored.shape[1:])
-        return np.ascontiguousarray(rows.swapaxes(1, 2)).reshape(stored.shape)
+    defaults = Defaults(context_length=2048)
+    pairs_rows = True
 
     def extra_tensors(self) -> list[OutputTensor]:
         """Return Llama 3's per-frequency rope factors, where the configuration asks for them."""
         if self.hp.rope.kind != "llama3":
             return []
         factors = self._llama3_factors()
-        return [OutputTensor("rope_freqs.weight", factors.shape, lambda: factors)]
+        return [OutputTensor("rope_freqs.weight", factors.shape, (factors.copy,))]
 
     def _llama3_factors(self) -> Array:
         # The formula of transformers' _compute_llama3_parameters, in float32 as upstream computes it: long
@@ -55,7 +49,7 @@ class Llama(Family):
         # Two roundings are torch's: a power in double precision, and x / tensor as x * (1 / tensor).
         one = np.float32(1.0)
         exponents = (np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)).astype(np.float64)
-        frequencies = one / np.power(rope.theta, exponents).astype(np.float32)
+        frequencies = one / np.power(rope.theta or 10_000.0, exponents).astype(np.float32)
         wavelengths = np.float32(2 * math.pi) * (one / frequencies)
         smooth = (np.float32(original) * (one / wavelengths) - np.float32(low)) / np.float32(high - low)
         between = one / ((one - smooth) / np.float32(factor) + smooth)
@@ -63,12 +57,14 @@ class Llama(Family):
         return np.where(wavelengths > original / low, np.float32(factor), kept).astype(np.float32)
 
     def vocabulary(self) -> Vocabulary:
-        """Return the tokenizer with the flags that upstream's Llama conversion forces."""
+        """Return the tokenizer with what upstream's Llama conversion forces."""
         vocabulary = super().vocabulary()
         path = self.checkpoint.folder / "tokenizer_config.json"
         settings = read_json(path) if path.is_file() else {}
         if self.hp.vocab_size == _GRANITE_VOCAB_SIZE:
             vocabulary.special.add["bos"] = False
+        if self.hp.vocab_size == _CODE_LLAMA_VOCAB_SIZE:
+            vocabulary.special.ids.update(_CODE_LLAMA_IDS)
         prefix = settings.get("add_prefix_space")
         return replace(vocabulary, add_space_prefix=prefix if isinstance(prefix, bool) else None)
 
@@ -81,3 +77,9 @@ class Llama(Family):
     def writes_head_dim(self) -> bool:
         """Return True: transformers' LlamaConfig always states it, so upstream writes it."""
         return True
+
+
+class Mistral(Llama):
+    """Llama with other defaults. Its sliding window is not in the GGUF: llama.cpp attends to everything."""
+
+    defaults = Defaults(context_length=131_072, kv_heads=8)

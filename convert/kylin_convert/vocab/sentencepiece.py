@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from kylin_convert.checkpoint import read_json
@@ -16,7 +17,9 @@ from kylin_gguf.errors import BadCheckpoint
 
 FILE = "tokenizer.model"
 
-_PIECES = 1  # field of ModelProto
+_PIECES, _TRAINER, _NORMALIZER = 1, 2, 3  # fields of ModelProto
+_MODEL_TYPE, _UNIGRAM = 3, 1  # field of TrainerSpec, and its default
+_CHARSMAP, _DUMMY_PREFIX, _SQUEEZES = 2, 3, 4  # fields of NormalizerSpec
 _TEXT, _SCORE, _TYPE = 1, 2, 3  # fields of SentencePiece
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
 _MAX_VARINT_BITS = 64
@@ -33,6 +36,16 @@ _ADDED_SCORE = -1000.0
 _UNUSED_SCORE = -10000.0
 
 Piece = tuple[str, float, int]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What the model says beside its pieces: the algorithm, and how text is made ready for it."""
+
+    is_unigram: bool
+    charsmap: bytes
+    space_prefix: bool
+    squeezes: bool
 
 
 def read(folder: Path, vocab_size: int) -> TokenTable:
@@ -77,6 +90,31 @@ def read_pieces(path: Path) -> Iterator[Piece]:
             raise ValueError("no pieces")
     except (ValueError, KeyError, IndexError, struct.error) as error:
         raise BadCheckpoint(str(path), f"it is not a SentencePiece model ({error})") from error
+
+
+def read_spec(path: Path) -> Spec:
+    """Return the specifications of trainer and normaliser, with SentencePiece's defaults.
+
+    Raises:
+        BadCheckpoint: not a SentencePiece model.
+    """
+    try:
+        fields = dict(_fields(path.read_bytes()))
+        trainer, normalizer = (dict(_fields(_bytes(fields.get(key, b"")))) for key in (_TRAINER, _NORMALIZER))
+    except (ValueError, IndexError) as error:
+        raise BadCheckpoint(str(path), f"it is not a SentencePiece model ({error})") from error
+    return Spec(
+        is_unigram=trainer.get(_MODEL_TYPE, _UNIGRAM) == _UNIGRAM,
+        charsmap=_bytes(normalizer.get(_CHARSMAP, b"")),
+        space_prefix=bool(normalizer.get(_DUMMY_PREFIX, 1)),
+        squeezes=bool(normalizer.get(_SQUEEZES, 1)),
+    )
+
+
+def _bytes(value: int | bytes) -> bytes:
+    if not isinstance(value, bytes):
+        raise ValueError("a number where a message should be")
+    return value
 
 
 def _piece(message: bytes) -> Piece:

@@ -62,8 +62,10 @@ class SpecialTokens:
                     result.add.setdefault(kind, stated)
                 result._set_id(kind, ids.get(name), vocab_size)
         config = _object(folder / "config.json")
+        text = config.get("text_config") or {}  # of a model that sees, too
         for kind in names:
-            result._set_id(kind, config.get(f"{kind}_token_id"), vocab_size)
+            value = config.get(f"{kind}_token_id")
+            result._set_id(kind, text.get(f"{kind}_token_id") if value is None else value, vocab_size)
         return result
 
     def _set_id(self, kind: str, value: Any, vocab_size: int | None) -> None:
@@ -73,7 +75,11 @@ class SpecialTokens:
 
     def _follow_post_processor(self, processor: Mapping[str, Any], names: dict[str, str | None]) -> None:
         for step in processor.get("processors", [processor]):
-            if step.get("type") == "ByteLevel":
+            if step.get("type") == "RobertaProcessing":
+                self.add.update({"bos": True, "eos": True, "sep": True})
+                for kind, other in (("cls", "bos"), ("sep", "eos")):
+                    names[kind] = names[kind] or (step.get(kind) or [names[other]])[0]
+            elif step.get("type") == "ByteLevel":
                 self.add.setdefault("bos", False)
                 self.add.setdefault("eos", False)
             elif step.get("type") == "TemplateProcessing":
@@ -95,8 +101,9 @@ class SpecialTokens:
             self.add["eos"] = True
         between = _between(pair, first, last)
         if between:
-            enders = (names["sep"], names["eos"])
-            self.add["sep"] = (between[0] in enders and last is None) or between[1:] in ([e] for e in enders)
+            enders = [name for name in (names["sep"], names["eos"]) if name]
+            second = between[1] if len(between) == 2 else None  # noqa: PLR2004 - one that ends, one that parts
+            self.add["sep"] = (between[0] in enders and last is None) or second in enders
             if self.add["sep"]:
                 names["sep"] = names["sep"] or names["eos"]
 
@@ -106,6 +113,9 @@ class SpecialTokens:
                 self.normalizer["lowercase"] = True
             case "StripAccents":
                 self.normalizer["strip_accents"] = True
+            case "BertNormalizer":
+                flags = {key: normalizer.get(key) for key in ("lowercase", "strip_accents")}
+                self.normalizer.update({key: bool(flag) for key, flag in flags.items() if flag is not None})
             case "Sequence":
                 for step in normalizer.get("normalizers", []):
                     self._follow_normalizer(step)
@@ -159,9 +169,21 @@ def _template(folder: Path, settings: Mapping[str, Any]) -> Template | None:
             value = [{"name": "default", "template": value}, *extra]
     elif value is None and (path := folder / "chat_template.json").is_file():
         value = _object(path).get("chat_template")
-    if value is not None and not isinstance(value, str | list):
-        raise BadCheckpoint(str(folder), "its chat_template is neither text nor a list")
-    return value
+    match value:
+        case None | str(_):
+            return value
+        case list(entries) if all(_is_named(entry) for entry in entries):
+            return entries
+        case _:
+            raise BadCheckpoint(str(folder), "its chat_template is neither text nor a list of named texts")
+
+
+def _is_named(entry: Any) -> bool:
+    match entry:
+        case {"name": str(_), "template": str(_)}:
+            return True
+        case _:
+            return False
 
 
 def _extra_templates(folder: Path) -> Iterator[dict[str, str]]:

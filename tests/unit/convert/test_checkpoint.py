@@ -46,13 +46,6 @@ def test_no_weights(tmp_path: Path) -> None:
         Checkpoint.open(tmp_path)
 
 
-def test_pickles_are_not_opened(tmp_path: Path) -> None:
-    tiny.write(tmp_path)
-    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
-    with pytest.raises(NotACheckpoint, match="run code"):
-        Checkpoint.open(tmp_path)
-
-
 def test_quantised_weights_are_refused(tmp_path: Path) -> None:
     tiny.write(tmp_path)
     _edit(tmp_path / "config.json", quantization_config={"quant_method": "gptq"})
@@ -70,10 +63,14 @@ def test_no_architecture(tmp_path: Path, architectures: object) -> None:
 
 def test_an_unknown_architecture_lists_the_known(tmp_path: Path) -> None:
     tiny.write(tmp_path)
-    _edit(tmp_path / "config.json", architectures=["MambaForCausalLM"])
+    _edit(tmp_path / "config.json", architectures=["MumbaForCausalLM"])
     with pytest.raises(UnknownArchitecture) as caught:
         family_of(Checkpoint.open(tmp_path))
-    assert caught.value.architecture == "MambaForCausalLM"
+    assert caught.value.architecture == "MumbaForCausalLM"
+    assert "MambaForCausalLM" in caught.value.known
+    _edit(tmp_path / "config.json", architectures=["?"])
+    with pytest.raises(UnknownArchitecture) as caught:
+        family_of(Checkpoint.open(tmp_path))
     assert caught.value.known == ARCHITECTURES
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from kylin_convert.arch import family_of
-from kylin_convert.arch.base import Family
+from kylin_convert.arch.base import Family, OutputTensor
+from kylin_convert.arch.decoder import Decoder
 from kylin_convert.checkpoint import Checkpoint
 from kylin_convert.safetensors import widen
 from kylin_convert.writer import write_gguf
@@ -21,13 +22,20 @@ from kylin_gguf.records import Progress, no_progress
 from tests import tiny_checkpoint as tiny
 
 
-def _family(folder: Path, config: dict[str, Any] = tiny.LLAMA, **how: Any) -> Family:
+def _family(folder: Path, config: dict[str, Any] = tiny.LLAMA, **how: Any) -> Decoder:
     tiny.write(folder, config, **how)
-    return family_of(Checkpoint.open(folder))
+    family = family_of(Checkpoint.open(folder))
+    assert isinstance(family, Decoder)
+    return family
 
 
 def _values(family: Family) -> dict[str, Any]:
-    return {tensor.name: widen(tensor.load()) for tensor in family.tensors()}
+    return {tensor.name: _whole(tensor) for tensor in family.tensors()}
+
+
+def _whole(tensor: OutputTensor) -> Any:
+    pieces = [widen(piece()) for piece in tensor.pieces]
+    return np.concatenate(pieces).reshape(tensor.shape)
 
 
 @pytest.mark.parametrize("config", [tiny.LLAMA, tiny.QWEN2, tiny.QWEN3], ids=lambda c: str(c["model_type"]))
@@ -96,6 +104,20 @@ def test_qwen_rows_stay_as_they_are(tmp_path: Path) -> None:
 def test_tied_embeddings_need_no_output_matrix(tmp_path: Path) -> None:
     tied = _family(tmp_path, {**tiny.LLAMA, "tie_word_embeddings": True})
     assert "output.weight" not in _values(tied)
+
+
+def test_a_tied_model_may_repeat_its_embedding_but_not_contradict_it(tmp_path: Path) -> None:
+    config = tiny.write(tmp_path)
+    (tmp_path / "config.json").write_text(
+        json.dumps({**config, "tie_word_embeddings": True}), encoding="utf-8"
+    )
+    with pytest.raises(BadCheckpoint, match=r"lm_head\.weight is another"):
+        family_of(Checkpoint.open(tmp_path)).tensors()
+    tensors = tiny.random_tensors(config)
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+    (tmp_path / "model.safetensors").write_bytes(tiny.safetensors(tensors))
+    names = [tensor.name for tensor in family_of(Checkpoint.open(tmp_path)).tensors()]
+    assert "output.weight" in names
 
 
 def test_an_untied_model_without_its_output_matrix_is_refused(tmp_path: Path) -> None:

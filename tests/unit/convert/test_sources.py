@@ -4,70 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-import httpx2
 import pytest
-from huggingface_hub.errors import LocalEntryNotFoundError
 
-from kylin_convert import hub
 from kylin_convert.metadata import read_metadata
-from kylin_convert.plan import make_plan
 from kylin_convert.source import open_path, open_source
 from kylin_gguf import config
-from kylin_gguf.errors import BadCheckpoint, FileMissing, NotACheckpoint, SourceFailed, UnknownModel
-from kylin_gguf.records import Progress, no_progress
+from kylin_gguf.errors import BadCheckpoint, FileMissing, NotACheckpoint, UnknownModel
+from kylin_gguf.records import no_progress
 from tests import tiny_checkpoint as tiny
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("Qwen/Qwen3-0.6B", True), ("a/b/c", False), ("../x", False), ("qwen3-0.6b", False), ("a/", False)],
-)
-def test_hub_ids(text: str, expected: bool) -> None:
-    assert hub.is_id(text) is expected
-
-
-def test_a_hub_id_is_downloaded_with_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "0123abcd"
-    tiny.write(folder)
-    events: list[Progress] = []
-
-    def snapshot(repository: str, **how: Any) -> str:
-        assert repository == "owner/model"
-        files, data = how["tqdm_class"](total=9), how["tqdm_class"](unit="B", total=0)
-        data.total += 100
-        data.update(60)
-        files.update(1)
-        data.update(40)
-        return str(folder)
-
-    monkeypatch.setattr(hub, "snapshot_download", snapshot)
-    source = open_source("owner/model", config.load(), events.append)
-    assert (source.name, source.revision, source.kind) == ("owner/model", "0123abcd", "checkpoint")
-    assert [(event.stage, event.done, event.total) for event in events] == [
-        ("download", 60, 100),
-        ("download", 100, 100),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (LocalEntryNotFoundError("a long explanation"), "not in the local cache"),
-        (httpx2.ConnectError("Name or service not known\nmore"), "service not known"),
-    ],
-)
-def test_an_unreachable_hub_is_one_sentence(
-    monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
-) -> None:
-    def snapshot(*_: Any, **__: Any) -> str:
-        raise error
-
-    monkeypatch.setattr(hub, "snapshot_download", snapshot)
-    with pytest.raises(SourceFailed, match=reason) as caught:
-        hub.fetch("owner/model", no_progress)
-    assert "\n" not in str(caught.value)
 
 
 def test_names_that_are_nothing(tmp_path: Path) -> None:
@@ -97,23 +42,6 @@ def test_hashes_cover_everything_the_result_depends_on(tmp_path: Path) -> None:
     assert after.keys() - before.keys() == {"chat_template.jinja"}
 
 
-@pytest.mark.parametrize(
-    ("quantisation", "form", "steps"),
-    [
-        ("Q4_K_M", "F16", ("write", "imatrix", "quantise", "verify")),
-        ("Q8_0", "F16", ("write", "quantise", "verify")),
-        ("BF16", "BF16", ("write", "place", "verify")),
-    ],
-)
-def test_plans(tmp_path: Path, quantisation: str, form: str, steps: tuple[str, ...]) -> None:
-    tiny.write(tmp_path)
-    source = open_path(tmp_path)
-    plan = make_plan(source, tmp_path / "out.gguf", quantisation)
-    assert (plan.form, plan.steps, plan.notices) == (form, steps, ())
-    assert plan.output_bytes < source.size * 1.5
-    assert json.loads(json.dumps(plan.to_json()))["output"] == str(tmp_path / "out.gguf")
-
-
 def test_metadata_follows_the_model_card(tmp_path: Path) -> None:
     folder = tmp_path / "Tiny-Model-2M-Instruct"
     tiny.write(folder)
@@ -121,7 +49,7 @@ def test_metadata_follows_the_model_card(tmp_path: Path) -> None:
     (folder / "README.md").write_text(card, encoding="utf-8")
     generation = {"temperature": 0.6, "repetition_penalty": 1.05}
     (folder / "generation_config.json").write_text(json.dumps(generation), encoding="utf-8")
-    metadata = read_metadata(folder, 2_000_000)
+    metadata = read_metadata(folder, (2_000_000, 2_000_000, 0, 0))
     assert (metadata.name, metadata.finetune, metadata.size_label) == (
         "Tiny Model 2M Instruct",
         "Instruct",
@@ -136,4 +64,4 @@ def test_a_broken_model_card_is_named(tmp_path: Path) -> None:
     tiny.write(tmp_path)
     (tmp_path / "README.md").write_text("---\ntags: [a\n---\n", encoding="utf-8")
     with pytest.raises(BadCheckpoint, match=r"README\.md"):
-        read_metadata(tmp_path, 1)
+        read_metadata(tmp_path, (1, 1, 0, 0))

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kylin_convert import calibration, quantise
-from kylin_convert.imatrix import ProgressParser
+from kylin_convert.divergence import ProgressParser
 from kylin_convert.tools import Toolbox
 from kylin_gguf import config
 from kylin_gguf.errors import LibrariesMissing, ToolFailed, UnknownQuantisation
@@ -127,7 +127,7 @@ def test_quantisation_names_come_from_the_tool(toolbox: Toolbox) -> None:
 
 
 def test_the_corpus_is_well_formed() -> None:
-    held = calibration.held_out().text
+    held = "".join(calibration.held_out(language).text for language in calibration.LANGUAGES)
     content = files("kylin_convert").joinpath("corpus", "calibration.jsonl").read_bytes()
     dialogues = list(calibration._dialogues("built-in", content))
     texts = [message.content for dialogue in dialogues for message in dialogue]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +14,30 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from kylin_convert.vocab import bpe, read_vocabulary, sentencepiece
+from kylin_convert.vocab import (
+    bpe,
+    fast,
+    read_unigram,
+    read_vocabulary,
+    read_wordpiece,
+    sentencepiece,
+)
 from kylin_convert.vocab.special import SpecialTokens
 from kylin_convert.vocab.table import TokenType
 from kylin_gguf.errors import BadCheckpoint
-from tests import tiny_checkpoint as tiny
+from tests import tiny_tokenizers as tokenizers
 
+SOURCES = sorted(Path(__file__).parents[3].glob("build/source/llama_cpp_python-*/vendor/llama.cpp"))
 CONTROL, NORMAL, USER, UNUSED = TokenType.CONTROL, TokenType.NORMAL, TokenType.USER_DEFINED, TokenType.UNUSED
 
 
 @pytest.fixture
 def known_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     """A byte-level BPE folder whose pre-tokeniser is in the table as ``tiny``; returns its size."""
-    size = tiny.byte_level_bpe(tmp_path)
+    size = tokenizers.byte_level_bpe(tmp_path)
     ids = Tokenizer.from_file(str(tmp_path / "tokenizer.json")).encode("probe text").ids
     table = {hashlib.sha256(str(ids).encode()).hexdigest(): "tiny"}
-    monkeypatch.setattr(bpe, "_fingerprints", lambda: ("probe text", table))
+    monkeypatch.setattr(fast, "_fingerprints", lambda: ("probe text", table))
     return size
 
 
@@ -54,9 +64,28 @@ def test_a_vocabulary_larger_than_the_model_is_refused(tmp_path: Path, known_pro
 
 
 def test_an_unknown_pre_tokeniser_is_refused(tmp_path: Path) -> None:
-    size = tiny.byte_level_bpe(tmp_path)
+    size = tokenizers.byte_level_bpe(tmp_path)
     with pytest.raises(BadCheckpoint, match="pre-tokeniser"):
         read_vocabulary(tmp_path, size)
+
+
+def test_what_is_cut_and_padded_in_training_is_not_here(tmp_path: Path, known_probe: int) -> None:
+    path = tmp_path / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.enable_truncation(1)
+    tokenizer.enable_padding(length=50, pad_token="<|endoftext|>")
+    tokenizer.save(str(path))
+    assert read_vocabulary(tmp_path, known_probe).table.pre == "tiny"
+
+
+@pytest.mark.skipif(not SOURCES, reason="the pinned source is not unpacked: make native")
+def test_the_pre_tokenizers_are_upstreams() -> None:
+    source = (SOURCES[-1] / "conversion" / "base.py").read_text(encoding="utf-8")
+    found = re.findall(r'if chkhsh == "(\w+)":(?:\s+#[^\n]*)*\s+res = "([^"]+)"', source)
+    _, fingerprints = fast._fingerprints()
+    assert len(found) == source.count("if chkhsh ==") > 90
+    assert dict(found) == fingerprints
+    assert {"deepseek-r1-qwen", "llama-bpe", "qwen2", "smollm"} <= set(fingerprints.values())
 
 
 @pytest.mark.parametrize(
@@ -73,7 +102,7 @@ def test_an_unknown_pre_tokeniser_is_refused(tmp_path: Path) -> None:
 def test_malformed_settings_are_the_files_fault(
     tmp_path: Path, known_probe: int, tokenizer: str, stated: Any
 ) -> None:
-    size = tiny.sentencepiece(tmp_path) if tokenizer == "spm" else known_probe
+    size = tokenizers.sentencepiece(tmp_path) if tokenizer == "spm" else known_probe
     _settings(tmp_path, **stated)
     with pytest.raises(BadCheckpoint, match=str(tmp_path)):
         read_vocabulary(tmp_path, size)
@@ -97,7 +126,7 @@ def test_no_tokenizer_at_all(tmp_path: Path) -> None:
 
 
 def test_sentencepiece(tmp_path: Path) -> None:
-    size = tiny.sentencepiece(tmp_path)
+    size = tokenizers.sentencepiece(tmp_path)
     _settings(tmp_path, added_tokens_decoder={str(size): {"content": "<x>", "special": False}})
     vocabulary = read_vocabulary(tmp_path, size + 2)
     table = vocabulary.table
@@ -115,7 +144,7 @@ def test_sentencepiece(tmp_path: Path) -> None:
 def test_a_damaged_sentencepiece_model_is_an_error_of_ours_or_readable(
     tmp_path: Path, data: st.DataObject
 ) -> None:
-    tiny.sentencepiece(tmp_path)
+    tokenizers.sentencepiece(tmp_path)
     path = tmp_path / sentencepiece.FILE
     content = bytearray(path.read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
@@ -127,6 +156,44 @@ def test_a_damaged_sentencepiece_model_is_an_error_of_ours_or_readable(
         return
     assert pieces
     assert all(isinstance(text, str) for text, _, _ in pieces)
+
+
+def test_wordpiece(tmp_path: Path) -> None:
+    size = tokenizers.wordpiece(tmp_path)
+    vocabulary = read_wordpiece(tmp_path, size + 1)
+    table = vocabulary.table
+    assert (table.model, table.pre) == ("bert", "default")
+    assert table.tokens[2:7] == ["[CLS]", "[SEP]", "[MASK]", "\u2581the", "\u2581house"]
+    assert table.tokens[size - 2 : size] == ["s", "ing"]
+    assert table.types[-1] == UNUSED
+    assert vocabulary.special.normalizer == {"lowercase": True}
+    assert vocabulary.special.ids["bos"] == 2
+
+
+@pytest.mark.parametrize("write", [tokenizers.unigram, tokenizers.unigram_json])
+def test_unigram(tmp_path: Path, write: Callable[[Path], int]) -> None:
+    size = write(tmp_path)
+    vocabulary = read_unigram(tmp_path, size)
+    table = vocabulary.table
+    assert table.tokens[:5] == ["<s>", "<pad>", "</s>", "<unk>", "\u2581the"]
+    assert table.types[:5] == [CONTROL, CONTROL, CONTROL, TokenType.UNKNOWN, NORMAL]
+    assert table.scores[4:6] == [-1.0, -2.0]
+    assert len(table.tokens) == size
+    assert vocabulary.add_space_prefix is True
+    with pytest.raises(BadCheckpoint, match=r"config\.json says 5"):
+        read_unigram(tmp_path, 5)
+
+
+def test_the_replacements_of_a_sentencepiece_model(tmp_path: Path) -> None:
+    tokenizers.unigram(tmp_path)
+    path = tmp_path / "sentencepiece.bpe.model"
+    # Fields of a message may come again: NormalizerSpec with a charsmap, and without a space in front.
+    path.write_bytes(path.read_bytes() + bytes([0x1A, 6, 0x12, 2]) + b"ab" + bytes([0x18, 0]))
+    spec = sentencepiece.read_spec(path)
+    assert (spec.charsmap, spec.space_prefix, spec.is_unigram) == (b"ab", False, True)
+    path.write_bytes(path.read_bytes() + bytes([0x12, 2, 0x18, 2]))
+    with pytest.raises(BadCheckpoint, match="not a Unigram"):
+        read_unigram(tmp_path, 20)
 
 
 def _special(folder: Path, tokenizer: Any, config: Any = None, **stated: Any) -> SpecialTokens:
@@ -180,6 +247,13 @@ def _post(single: list[Any], pair: list[Any]) -> dict[str, Any]:
             {"bos": False, "eos": False},
         ),
         (None, {"add_bos_token": False, "bos_token": "<b>"}, {"bos": 5}, {"bos": False}),
+        # RoBERTa: its processor names the tokens that the configuration leaves out.
+        (
+            {"type": "RobertaProcessing", "cls": ["<b>", 5], "sep": ["<e>", 6]},
+            {"eos_token": "<e>"},
+            {"eos": 6, "sep": 6, "cls": 5},
+            {"bos": True, "eos": True, "sep": True},
+        ),
     ],
 )
 def test_special_tokens(tmp_path: Path, post: Any, stated: Any, ids: Any, add: Any) -> None:

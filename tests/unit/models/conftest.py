@@ -1,17 +1,14 @@
-"""A tiny model, and a web server that serves files in ways a test can choose."""
+"""A tiny model, and a web server."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote
 
 import pytest
 
 from tests import tiny_model
+from tests.file_server import FileServer, serve
 
 
 @pytest.fixture(scope="session")
@@ -20,90 +17,8 @@ def write_model() -> Callable[..., Path]:
     return tiny_model.write_model
 
 
-@dataclass
-class FileServer:
-    """What the server does with each path, and what it was asked.
-
-    ``break_after`` closes that many connections after the given number of body bytes.
-    """
-
-    url: str = ""
-    files: dict[str, bytes] = field(default_factory=dict)
-    redirects: dict[str, str] = field(default_factory=dict)
-    statuses: dict[str, int] = field(default_factory=dict)
-    refusals: dict[str, str] = field(default_factory=dict)
-    """Hugging Face's X-Error-Code for a path with a status."""
-    headers: dict[str, str] = field(default_factory=dict)
-    etag: str = '"one"'
-    ranges: bool = True
-    break_after: list[int] = field(default_factory=list)
-    requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
-
-    def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        """Serve one GET or HEAD."""
-        path = unquote(handler.path)
-        sent = dict(handler.headers.items())
-        self.requests.append((handler.command, path, sent))
-        if path in self.redirects:
-            handler.send_response(302)
-            handler.send_header("Location", self.redirects[path])
-            return self._end(handler)
-        status = self.statuses.get(path, 200 if path in self.files else 404)
-        if status != 200:
-            handler.send_response(status)
-            if code := self.refusals.get(path):
-                handler.send_header("X-Error-Code", code)
-            return self._end(handler)
-        body, start = self.files[path], 0
-        asked = sent.get("Range", "")
-        if asked and self.ranges and sent.get("If-Range", self.etag) == self.etag:
-            start = int(asked.removeprefix("bytes=").removesuffix("-"))
-            if start >= len(body):
-                handler.send_response(416)
-                return self._end(handler)
-            handler.send_response(206)
-            handler.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-        else:
-            handler.send_response(200)
-        handler.send_header("Content-Length", str(len(body) - start))
-        if self.etag:
-            handler.send_header("ETag", self.etag)
-        for name, value in self.headers.items():
-            handler.send_header(name, value)
-        handler.end_headers()
-        if handler.command == "GET":
-            end = start + self.break_after.pop(0) if self.break_after else len(body)
-            handler.wfile.write(body[start:end])
-        handler.close_connection = True
-        return None
-
-    @staticmethod
-    def _end(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_header("Content-Length", "0")
-        handler.end_headers()
-
-
 @pytest.fixture
 def file_server() -> Iterator[FileServer]:
     """A server on this machine, for the duration of a test."""
-    behaviour = FileServer()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            behaviour.answer(self)
-
-        do_HEAD = do_GET
-
-        def log_message(self, *_: object) -> None:
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    behaviour.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield behaviour
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serve() as server:
+        yield server

@@ -1,0 +1,1 @@
+"""What the converter takes, and how good what it makes is, beside llama.cpp's own tools and other text."""

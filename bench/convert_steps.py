@@ -1,0 +1,44 @@
+"""One step of the converter in a process of its own, so that its memory can be told from the others'.
+
+    python -m bench.convert_steps write FOLDER TARGET
+    python -m bench.convert_steps imatrix MODEL DIRECTORY
+    python -m bench.convert_steps quantise MODEL DIRECTORY QUANTISATION
+
+``DIRECTORY`` gets ``imatrix.gguf``, the corpus as ``corpus.txt``, and ``ours.gguf``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from kylin_convert import calibration, imatrix, quantise
+from kylin_convert.arch import family_of
+from kylin_convert.checkpoint import Checkpoint
+from kylin_convert.quantise import Recipe
+from kylin_convert.tools import Toolbox
+from kylin_convert.writer import write_gguf
+from kylin_gguf import config, gguf_info
+from kylin_gguf.records import no_progress
+
+
+def run(step: str, source: Path, target: Path, quantisation: str = "") -> None:
+    """Carry out ``step``."""
+    if step == "write":
+        write_gguf(family_of(Checkpoint.open(source)), target, "F16", no_progress)
+        return
+    toolbox, model = Toolbox(config.load(), target), gguf_info.read(source)
+    matrix = target / "imatrix.gguf"
+    if step == "imatrix":
+        corpus = calibration.shipped(model)
+        (target / "corpus.txt").write_text(corpus.text, encoding="utf-8")
+        imatrix.measure(toolbox, model, corpus, matrix, no_progress)
+    else:
+        recipe = Recipe(quantisation)
+        quantise.plan(toolbox, model, recipe, matrix)
+        made = target / "ours.gguf"
+        quantise.quantise(toolbox, model, made, recipe, imatrix=matrix, progress=no_progress)
+
+
+if __name__ == "__main__":
+    run(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), *sys.argv[4:])
