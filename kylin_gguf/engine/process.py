@@ -9,9 +9,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from kylin_gguf.engine.async_channel import AsyncChannel
 from kylin_gguf.engine.channel import Payload
@@ -31,6 +29,10 @@ from kylin_gguf.records import (
     Speculation,
     StatesRequest,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
@@ -292,4 +294,6 @@ class EngineProcess:
 
 
 def _vectors(answer: Payload) -> NDArray[np.float32]:
+    import numpy as np  # noqa: PLC0415 - a third of the memory of a service that nobody uses
+
     return np.frombuffer(base64.b64decode(answer["vectors"]), np.float32).reshape(answer["shape"])

@@ -4,7 +4,7 @@ Sizes are bytes, durations seconds, rates tokens per second unless a name says o
 """
 
 from kylin_gguf.records.commands import ADAPTER, Execution, ExecutorAddress, ResultValue
-from kylin_gguf.records.conversation import OVERFLOWS, ROLES, Message, Overflow, Role
+from kylin_gguf.records.conversation import OVERFLOWS, ROLES, Entry, Message, Overflow, Role
 from kylin_gguf.records.machine import Device, DeviceKind, FailedPlugin
 from kylin_gguf.records.models import (
     SPARE_SEQUENCES,
@@ -29,6 +29,7 @@ __all__ = [
     "SPARE_SEQUENCES",
     "Device",
     "DeviceKind",
+    "Entry",
     "Execution",
     "ExecutorAddress",
     "FailedPlugin",

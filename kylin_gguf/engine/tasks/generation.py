@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from kylin_gguf import frames
 from kylin_gguf.chat_template import END_OF_TURN
@@ -11,6 +11,7 @@ from kylin_gguf.engine.prefix_cache import Slot
 from kylin_gguf.engine.reasoning import Parts, ReasoningSplitter, is_tag, tags_of
 from kylin_gguf.engine.sampling import Sampler
 from kylin_gguf.engine.sampling.logprobs import LogProbs
+from kylin_gguf.engine.sentences import SentenceSplitter
 from kylin_gguf.engine.speculation.speculator import Speculator
 from kylin_gguf.engine.stream import ClientStream
 from kylin_gguf.engine.tasks.stopwatch import Stopwatch
@@ -54,6 +55,7 @@ class Generation:
         self._sampler = Sampler(vocabulary, options, prompt)
         self._logprobs = LogProbs(vocabulary, options.logprobs) if options.logprobs >= 0 else None
         self._text = _assembler(vocabulary, template, prompt, options)
+        self._sentences = SentenceSplitter() if options.sentences else None
         self._unread, self._unsent_reasoning, self._unsent = b"", "", ""
         self._sent = 0.0
         self._prompt_tokens = len(prompt)
@@ -121,10 +123,15 @@ class Generation:
             self.stream.send(frames.reasoning(self._unsent_reasoning))
         if self._unsent:
             self.stream.send(frames.text(self._unsent))
+            self._speak(self._sentences.push(self._unsent) if self._sentences else ())
         for tokens in self._logprobs.take() if self._logprobs else ():
             self.stream.send(frames.logprobs(tokens))
         if self._unsent or self._unsent_reasoning:
             self._unsent_reasoning, self._unsent, self._sent = "", "", now
+
+    def _speak(self, sentences: Iterable[str]) -> None:
+        for sentence in sentences:
+            self.stream.send(frames.sentence(sentence))
 
     def guess(self, limit: int) -> Sequence[int]:
         """Return what may follow, no more than may still be drawn behind the next token."""
@@ -135,6 +142,7 @@ class Generation:
         self._read()
         self._add(self._text.finish())
         self._send(self._sent)
+        self._speak(self._sentences.finish() if self._sentences else ())
         usage = self._stopwatch.usage(
             self._prompt_tokens,
             self._cached,
