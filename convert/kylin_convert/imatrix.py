@@ -21,6 +21,7 @@ MAX_CHUNKS = 32
 PIECE = 4
 """Chunks that are kept together when a run is interrupted. The model is mapped again for each piece."""
 
+_ATTEMPTS = 6
 _ENDED = "not enough tokens left"
 
 
@@ -70,16 +71,31 @@ def _measure_piece(
     progress(Progress("imatrix", start, MAX_CHUNKS, "chunks"))
     try:
         with work.blaming_full_disk(partial, _bytes(model)):
-            toolbox.run("llama-imatrix", arguments)
+            if not _run_unless_ended(toolbox, arguments, start):
+                return False
             matrix.check(partial, model)
         work.sync(partial)
         partial.replace(piece)
-    except ToolFailed as error:
-        if start and _ENDED in error.output:
-            return False
-        raise
     finally:
         partial.unlink(missing_ok=True)
+    return True
+
+
+def _run_unless_ended(toolbox: Toolbox, arguments: Sequence[str], start: int) -> bool:
+    """Run llama-imatrix from chunk ``start`` on; return False where the text has none any more.
+
+    Its last words may be lost (see ``Toolbox.run_for_output``), and here they matter.
+    """
+    for left in reversed(range(_ATTEMPTS)):
+        try:
+            toolbox.run("llama-imatrix", arguments)
+        except ToolFailed as error:
+            if start and _ENDED in error.output:
+                return False
+            if not (start and left):
+                raise
+        else:
+            break
     return True
 
 

@@ -23,6 +23,9 @@ from kylin_gguf.errors import BadMatrix, NotGguf
 from kylin_gguf.gguf_info import GgufInfo, TensorInfo
 
 _SUMS, _COUNTS = ".in_sum2", ".counts"
+_CHUNKS = "imatrix.chunk_count"
+_FILLED = "kylin.experts_filled"
+"""Ours: how many experts have the mean of others, with a count of 1."""
 _BLOCK = re.compile(r"^blk\.(\d+)\.")
 
 
@@ -73,24 +76,29 @@ def check(path: Path, model: GgufInfo) -> Matrix:
         _check_entry(path, tensors[name], sums, counts)
     if absent := _blocks(tensors) - _blocks(entries):
         raise BadMatrix(str(path), f"it says nothing of layer {min(absent)}")
-    chunks = info.metadata.get("imatrix.chunk_count")
-    return Matrix(path, chunks if isinstance(chunks, int) else 0, len(entries), _coverage(entries))
+    chunks, filled = (info.metadata.get(key) for key in (_CHUNKS, _FILLED))
+    coverage = _coverage(entries, filled if isinstance(filled, int) else 0)
+    return Matrix(path, chunks if isinstance(chunks, int) else 0, len(entries), coverage)
 
 
 def fill_unseen(path: Path, target: Path) -> None:
-    """Copy a matrix; an expert that met no token gets the mean of those that did.
+    """Copy a matrix that ``check`` has passed; an expert that met no token gets the mean of those that did.
 
     llama-quantize would weigh all its columns alike. What the other experts of the layer met is nearer to
-    what it will: their input is the same.
+    what it will: their input is the same. The copy says how many there were.
     """
-    reader = gguf.GGUFReader(path)
+    reader, entries = gguf.GGUFReader(path), _entries(path)
+    before = int(reader.fields[_FILLED].contents()) if _FILLED in reader.fields else 0
+    coverage = _coverage(entries, before)
     writer = gguf.GGUFWriter(target, "")
     writer.kv_data[0].clear()  # general.architecture: a matrix has none
     writer.add_type("imatrix")
-    for key in ("imatrix.chunk_count", "imatrix.chunk_size"):
+    if coverage:
+        writer.add_uint32(_FILLED, coverage.unseen)
+    for key in (_CHUNKS, "imatrix.chunk_size"):
         writer.add_uint32(key, int(reader.fields[key].contents()))
     writer.add_array("imatrix.datasets", list(reader.fields["imatrix.datasets"].contents()))
-    for name, (sums, counts) in _entries(path).items():
+    for name, (sums, counts) in entries.items():
         seen = counts > 0
         filled, counted = sums.copy(), counts.copy()
         if seen.any() and not seen.all():
@@ -139,7 +147,7 @@ def _blocks(names: Mapping[str, object]) -> set[int]:
     return {int(found[1]) for name in names if (found := _BLOCK.match(name))}
 
 
-def _coverage(entries: Mapping[str, tuple[Array, Array]]) -> Coverage | None:
+def _coverage(entries: Mapping[str, tuple[Array, Array]], filled: int) -> Coverage | None:
     # The router sends a token to the same experts for all of their weights: one of a layer's will do.
     layers = {}
     for name, (_, counts) in entries.items():
@@ -147,6 +155,7 @@ def _coverage(entries: Mapping[str, tuple[Array, Array]]) -> Coverage | None:
             layers[found[1]] = counts
     if not layers:
         return None
-    counts = np.concatenate(list(layers.values()))
-    seen = counts[counts > 0]
-    return Coverage(counts.size, counts.size - seen.size, int(seen.min()) if seen.size else 0)
+    counts = np.sort(np.concatenate(list(layers.values())))
+    unseen = int((counts == 0).sum()) + filled
+    seen = counts[unseen:]
+    return Coverage(counts.size, unseen, int(seen[0]) if seen.size else 0)

@@ -188,7 +188,7 @@ class _Run:
     def _given_matrix(self, given: Path, model: GgufInfo) -> Path:
         matrix.check(given, model)
         path = self.toolbox.directory / f"imatrix-given-{work.sha256_of(given)[:16]}.gguf"
-        shutil.copyfile(given, path)
+        matrix.fill_unseen(given, path)
         self._describe_matrix(given.name, "", path, model)
         return path
 

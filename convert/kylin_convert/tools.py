@@ -18,7 +18,7 @@ from kylin_gguf.records import Settings
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _STOP_SECONDS = 5.0
-_ATTEMPTS = 10
+_ATTEMPTS = 3
 _LAST_WORDS = 300
 """Characters of a failed tool's output that the error repeats."""
 
@@ -91,10 +91,10 @@ class Toolbox:
         heard: Callable[[str], None],
         is_whole: Callable[[str], bool],
     ) -> str:
-        """Run ``tool`` as ``run`` does until its output ``is_whole``, ten times at most.
+        """Run ``tool`` as ``run`` does until its output ``is_whole``, three times at most.
 
-        Nothing flushes llama.cpp's logger at exit (common_log_main in common/log.cpp says so), and a tool
-        that ends quickly loses its last lines: three of ten runs with a tiny model, where another is cheap.
+        Nothing flushes llama.cpp's logger at exit (common_log_main in common/log.cpp says so): a tool that
+        ends quickly may lose its last lines.
 
         Raises:
             ToolFailed: as ``run``, or the end of the output was lost each time.

@@ -348,3 +348,11 @@ def test_a_measurement_goes_on_where_it_was_stopped(own: Settings, checkpoint: P
     _convert(checkpoint, tmp_path / "b.gguf", "Q4_K_M", own)
     assert (tmp_path / "a.gguf").read_bytes() == (tmp_path / "b.gguf").read_bytes()
     assert _work_files(own) == ["imatrix", "lock"]
+
+
+def test_a_text_of_few_chunks_is_read_to_its_end(own: Settings, checkpoint: Path, tmp_path: Path) -> None:
+    text = tmp_path / "short.txt"
+    text.write_text("the house stands on the hill. " * 66, encoding="utf-8")
+    _, made = _convert(checkpoint, tmp_path / "out.gguf", "Q4_K_M", own, calibration=text)
+    # Between 4 and 6 chunks. What is left when fewer than two are is not read: llama-imatrix refuses.
+    assert made.calibration["chunks"] == imatrix.PIECE

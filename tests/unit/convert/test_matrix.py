@@ -77,7 +77,10 @@ def test_an_expert_that_met_nothing_gets_the_mean_of_the_others(tmp_path: Path, 
     source = _write(tmp_path / "m.gguf", _with_experts([9, 0, 4, 3]))
     matrix.fill_unseen(source, tmp_path / "filled.gguf")
     filled = matrix.check(tmp_path / "filled.gguf", model)
-    assert (filled.chunks, filled.coverage) == (3, matrix.Coverage(4, 0, 1))
+    # The copy still says that one of them met nothing, and is its own copy.
+    assert (filled.chunks, filled.coverage) == (3, matrix.Coverage(4, 1, 3))
+    matrix.fill_unseen(tmp_path / "filled.gguf", tmp_path / "again.gguf")
+    assert (tmp_path / "again.gguf").read_bytes() == (tmp_path / "filled.gguf").read_bytes()
     before, after = (matrix._entries(path) for path in (source, tmp_path / "filled.gguf"))
     sums, counts = after["blk.0.ffn_up_exps.weight"]
     # Each token added 1, 2, 3, ... to its expert's sums.
