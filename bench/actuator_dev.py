@@ -1,4 +1,4 @@
-"""How well utterances become commands, with a model that knows nothing (uniform scores).
+"""How well utterances become commands, from the catalogue's examples alone, without a model.
 
     python bench/actuator_dev.py [--dev ROWS.jsonl] [--negatives LINES.txt]
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import math
 import statistics
 import time
 from collections import Counter
@@ -26,17 +25,10 @@ from kylin_gguf.actuator.candidates import enumerate_candidates
 from kylin_gguf.actuator.catalogue import CommandCatalogue
 from kylin_gguf.actuator.interpret import Interpretation, Interpreter
 from kylin_gguf.actuator.shortlist import Shortlist
-from kylin_gguf.records import ScoreRequest, Scores
 
 CATALOGUE = Path(kylin_gguf.actuator.__file__).parent / "commands" / "openkylin"
 # openKylin's table has two names for one effect.
 SAME_EFFECT = ({"性能", "最佳性能"}, {"节能", "最佳能效"})
-
-
-async def uniform(request: ScoreRequest) -> Scores:
-    """Score every continuation alike."""
-    count = len(request.continuations)
-    return Scores((-math.log(count),) * count, 0.0, 0.0)
 
 
 def is_right(found: Interpretation, row: dict[str, Any]) -> bool:
@@ -76,7 +68,7 @@ async def labelled(interpreter: Interpreter, path: Path, *, show: bool) -> None:
     right = positives = false = negatives = 0
     by, times = Counter[str](), []
     for row in rows:
-        found = await interpreter.interpret(row["utterance"], uniform)
+        found = await interpreter.interpret(row["utterance"])
         ok = is_right(found, row)
         positives += row["name"] is not None
         negatives += row["name"] is None
@@ -93,7 +85,7 @@ async def labelled(interpreter: Interpreter, path: Path, *, show: bool) -> None:
 async def false_alarms(interpreter: Interpreter, path: Path) -> None:
     """Print how many lines that ask for nothing get a command."""
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    found = [await interpreter.interpret(line[:300], uniform) for line in lines]
+    found = [await interpreter.interpret(line[:300]) for line in lines]
     wrong = [f for f in found if f.command is not None]
     lexical = sum(f.decided_by == "lexical" for f in wrong)
     print(f"negatives: false {len(wrong)}/{len(lines)}, of which {lexical} without asking the model")

@@ -6,8 +6,9 @@ Every variant gets a folder with the core and itself alone, so that nothing else
 is the engine's, greedy; the divergence from the variant that llama.cpp chooses by itself, over text that
 the converter holds out, from llama-perplexity; the speeds from llama-bench, in turns. Variants add
 numbers up in different orders, so texts part where two tokens are about equally likely; the divergence
-says how far. Writes bench/results/MACHINE/cpu-variants.json and prints a table. Exit status 1 when one
-strays too far.
+says how far. The same with weights of 32 bits, for which activations are not rounded to 8 bits, says what
+of it is the order alone. Writes bench/results/MACHINE/cpu-variants.json and prints a table. Exit status 1
+when one strays too far.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import re
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bench import record
+from bench.divergence import Probe, Way, divergence, write_base, write_exact
 from kylin_gguf import catalogue, config, native
 from kylin_gguf.errors import LibraryLoadFailed
 from kylin_gguf.pool import EnginePool
@@ -38,7 +39,9 @@ TOKENS = 64
 BOUND = 0.01
 """Mean divergence (Kullback-Leibler, in nats) that still counts as rounding."""
 
-_TEXT = Path(__file__).parents[1] / "convert" / "kylin_convert" / "corpus" / "held-out-en.txt"
+_PROBE = Probe(
+    Path(__file__).parents[1] / "convert" / "kylin_convert" / "corpus" / "held-out-en.txt", pieces=4
+)
 _PREFIX = "libggml-cpu-"
 
 
@@ -74,6 +77,24 @@ async def greedy_text(settings: Settings, model: InstalledModel) -> str:
     return outcome.text
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Weights, and the file with what the variant that llama.cpp chooses computes with them."""
+
+    model: InstalledModel
+    base: Path
+
+
+def compare(settings: Settings, directory: Path, weights: Kept) -> dict[str, Any]:
+    """Return the text of the variant in ``directory``, and how far its numbers are from those kept.
+
+    Raises:
+        LibraryLoadFailed: the variant does not suit the processor.
+    """
+    text = asyncio.run(greedy_text(replace(settings, native_dirs=(directory,)), weights.model))
+    return {"text": text, "divergence": divergence(Way(directory, weights.model.path), _PROBE, weights.base)}
+
+
 def speeds(directory: Path, model: InstalledModel, threads: int) -> dict[str, float]:
     """Return llama-bench's tokens per second for a prompt and for decoding."""
     command = [directory / "llama-bench", "-m", model.path, "-t", threads, "-p", 128, "-n", 32, "-r", 1]
@@ -82,38 +103,25 @@ def speeds(directory: Path, model: InstalledModel, threads: int) -> dict[str, fl
     return {"prompt" if item["n_prompt"] else "decode": round(item["avg_ts"], 2) for item in results}
 
 
-def divergence(directory: Path, model: InstalledModel, base: Path) -> dict[str, float]:
-    """Return how far the variant in ``directory`` is from ``base``, which the first call writes."""
-    command: list[object] = [directory / "llama-perplexity", "-m", model.path, "-f", _TEXT, "-c", 128]
-    command += ["-b", 128, "--chunks", 4, "--kl-divergence-base", base]
-    command += ["--kl-divergence"] if base.exists() else []
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=True)
-    patterns = {
-        "mean": r"Mean +KLD: +(\S+)",
-        "largest": r"Maximum KLD: +(\S+)",
-        "same": r"Same top p: +(\S+)",
-    }
-    found = {name: re.search(pattern, done.stdout + done.stderr) for name, pattern in patterns.items()}
-    return {name: float(match[1]) for name, match in found.items() if match}
-
-
 def measure(settings: Settings, model: InstalledModel, threads: int, rounds: int) -> dict[str, Any]:
     """Return what each variant said, and its speeds; None for one that this processor cannot run."""
     libraries = native.find(settings).directory
     names = sorted(path.stem.removeprefix(_PREFIX) for path in libraries.glob(f"{_PREFIX}*.so"))
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="kylin-gguf-bench-") as scratch:
-        base = Path(scratch, "base")
-        divergence(libraries, model, base)
+        exact = replace(model, path=Path(scratch, "exact.gguf"))
+        write_exact(libraries, model.path, exact.path)
+        kept = [Kept(model, Path(scratch, "base")), Kept(exact, Path(scratch, "exact base"))]
+        for weights in kept:
+            write_base(Way(libraries, weights.model.path), _PROBE, weights.base)
         for name in names:
             directory = alone(libraries, name, Path(scratch, name))
             try:
-                text = asyncio.run(greedy_text(replace(settings, native_dirs=(directory,)), model))
+                rounded, exactly = [compare(settings, directory, weights) for weights in kept]
             except LibraryLoadFailed:
                 found[name] = None
             else:
-                found[name] = {"text": text, "speeds": []}
-                found[name]["divergence"] = divergence(directory, model, base)
+                found[name] = {**rounded, "exact": exactly, "speeds": []}
         runnable = [name for name in names if found[name]]
         for turn in range(rounds):
             for name in runnable if turn % 2 == 0 else reversed(runnable):
@@ -136,7 +144,7 @@ def table(found: dict[str, Any]) -> str:
         parted = found[name]["divergence"]
         lines.append(
             f"| {name} | {median(name, 'prompt'):.0f} | {median(name, 'decode'):.0f} "
-            f"| {parted['mean']:.6f} | {parted['largest']:.4f} | {parted['same']:.1f} % |"
+            f"| {abs(parted['mean']):.6f} | {parted['largest']:.4f} | {parted['same']:.1f} % |"
         )
     lines += [f"| {name} | not on this processor | | | | |" for name in found if not found[name]]
     return "\n".join(lines)
@@ -162,10 +170,11 @@ def main() -> int:
     path = record.folder(written["machine"]) / "cpu-variants.json"
     path.write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(table(written["variants"]))
-    texts = {found["text"] for found in written["variants"].values() if found}
-    print(f"\n{len(texts)} different text(s); written to {path}")
-    strayed = [n for n, found in written["variants"].items() if found and found["divergence"]["mean"] > BOUND]
-    return 1 if strayed else 0
+    ran = [found for found in written["variants"].values() if found]
+    print(f"\n{len({found['text'] for found in ran})} different text(s); with weights of 32 bits", end=" ")
+    print(f"{len({found['exact']['text'] for found in ran})}, the largest mean divergence", end=" ")
+    print(f"{max(found['exact']['divergence']['mean'] for found in ran):.7f}; written to {path}")
+    return 1 if any(found["divergence"]["mean"] > BOUND for found in ran) else 0
 
 
 if __name__ == "__main__":

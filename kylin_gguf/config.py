@@ -25,6 +25,7 @@ SYSTEM_SHARE = Path("/usr/share/kylin-gguf")
 SYSTEM_LIB = Path("/usr/lib", getattr(sys.implementation, "_multiarch", ""), "kylin-gguf")
 _CHECKOUT = Path(__file__).resolve().parent.parent
 _NAMES = tuple(f.name for f in fields(Settings) if f.name != "origins")
+_TEXTS = ("default_model", "device")
 _PATHS = ("models_dir", "cache_dir", "state_dir", "runtime_dir", "catalogue")
 _PATH_LISTS = ("system_model_dirs", "commands_dirs", "native_dirs")
 _INTEGERS = {
@@ -33,6 +34,7 @@ _INTEGERS = {
     "gpu_layers": (-1, 4096),
     "sequences": (1, 64),
     "prefix_cache_mb": (0, 1 << 20),
+    "gpu_memory_mb": (0, 1 << 20),
 }
 _CHOICES = {
     "load_mode": ("auto", "instant", "throughput"),
@@ -112,7 +114,7 @@ def _converted(origin: str, name: str, value: Any) -> Any:
     if name in _PATH_LISTS:
         items = value.split(os.pathsep) if isinstance(value, str) else value
         return tuple(Path(str(item)).expanduser() for item in items)
-    if name == "default_model":
+    if name in _TEXTS:
         return str(value)
     if name in _CHOICES:
         if value not in _CHOICES[name]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from kylin_gguf import plugins
-from kylin_gguf.errors import LibrariesMissing, LibraryLoadFailed
+from kylin_gguf.errors import DeviceMissing, LibrariesMissing, LibraryLoadFailed
 from kylin_gguf.records import Device, DeviceKind, FailedPlugin, Settings
 
 log = logging.getLogger(__name__)
@@ -117,6 +117,23 @@ def devices() -> tuple[Device, ...]:
     return tuple(device for handle in handles if (device := _device(library, handle)) is not None)
 
 
+def device_handle(name: str) -> int:
+    """Return llama.cpp's handle of a device (ggml_backend_dev_by_name); ``load`` must have been called.
+
+    Raises:
+        DeviceMissing: no loaded back end has it.
+    """
+    handle = _library().ggml_backend_dev_by_name(name.encode())
+    if not handle:
+        raise DeviceMissing(name, tuple(device.name for device in devices()))
+    return int(handle)
+
+
+def cpu_buffer_type() -> int:
+    """Return llama.cpp's handle of plain RAM (ggml_backend_cpu_buffer_type)."""
+    return int(_library().ggml_backend_cpu_buffer_type())
+
+
 class LogLines:
     """Joins the pieces that llama.cpp logs into lines for ``sink``."""
 
@@ -190,12 +207,20 @@ def _import_bindings(directory: Path) -> Any:
     return _library()
 
 
+def functions(prototypes: Mapping[str, tuple[Any, ...]]) -> Any:
+    """Return the loaded libraries as a CDLL, with more functions declared: a result type, then arguments."""
+    return _declare(_library(), prototypes)
+
+
 def _library() -> Any:
     """Return the bindings' CDLL: the ggml functions they lack are found through its dependencies."""
     import llama_cpp  # noqa: PLC0415 - only after the library's path is set
 
-    library = llama_cpp.llama_cpp._lib
-    for name, (result, *arguments) in _PROTOTYPES.items():
+    return _declare(llama_cpp.llama_cpp._lib, _PROTOTYPES)
+
+
+def _declare(library: Any, prototypes: Mapping[str, tuple[Any, ...]]) -> Any:
+    for name, (result, *arguments) in prototypes.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
     return library
@@ -209,6 +234,8 @@ _PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "ggml_backend_reg_dev_count": (ctypes.c_size_t, ctypes.c_void_p),
     "ggml_backend_dev_count": (ctypes.c_size_t,),
     "ggml_backend_dev_get": (ctypes.c_void_p, ctypes.c_size_t),
+    "ggml_backend_dev_by_name": (ctypes.c_void_p, ctypes.c_char_p),
+    "ggml_backend_cpu_buffer_type": (ctypes.c_void_p,),
     "ggml_backend_dev_name": (ctypes.c_char_p, ctypes.c_void_p),
     "ggml_backend_dev_description": (ctypes.c_char_p, ctypes.c_void_p),
     "ggml_backend_dev_type": (ctypes.c_int, ctypes.c_void_p),

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from kylin_gguf import gguf_info
 from kylin_gguf.engine.backoff import Backoff
 from kylin_gguf.engine.process import EngineProcess, Listeners
-from kylin_gguf.errors import InvalidValue, UnknownOption, WorkerDied, WorkerHung
+from kylin_gguf.errors import WorkerDied, WorkerHung
+from kylin_gguf.loading import Loader
 from kylin_gguf.offload import machine
-from kylin_gguf.offload.plan import Request, needed_memory, plan
+from kylin_gguf.offload.plan import needed_memory
+from kylin_gguf.offload.pressure import SCARCE, memory_pressure
 from kylin_gguf.records import (
     InstalledModel,
     LoadedModel,
@@ -28,6 +30,11 @@ from kylin_gguf.records import (
 log = logging.getLogger(__name__)
 
 _SWEEP_SECONDS = 5.0
+_KEPT_UNDER_PRESSURE_S = 30.0
+"""How long an unused model stays while programs wait for memory. Whoever asks for it then has it planned for
+the memory that there is."""
+
+Answer = TypeVar("Answer")
 
 
 class EnginePool:
@@ -35,6 +42,7 @@ class EnginePool:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._loader = Loader(settings)
         self._engines: dict[Path, EngineProcess] = {}
         self._used: dict[Path, float] = {}
         self._locks: dict[Path, asyncio.Lock] = {}
@@ -53,30 +61,8 @@ class EnginePool:
         return tuple(_described(engine) for engine in self._engines.values())
 
     async def plan(self, model: InstalledModel, options: Mapping[str, Any]) -> Placement:
-        """Return where ``model`` would go now. ``options`` may hold ``context_length``.
-
-        Raises:
-            UnknownOption, InvalidValue: bad ``options``.
-            NotGguf, TruncatedGguf, LibraryLoadFailed: the model or the libraries cannot be read.
-        """
-        for name in options:
-            if name != "context_length":
-                raise UnknownOption(name, ("context_length",))
-        length = options.get("context_length", self._settings.context_length)
-        if isinstance(length, bool) or not isinstance(length, int) or length < 1:
-            raise InvalidValue("context_length", repr(length), "a number of tokens")
-        info = await asyncio.to_thread(gguf_info.read, model.path)
-        found = await asyncio.to_thread(machine.probe, self._settings)
-        settings = self._settings
-        request = Request(
-            length,
-            settings.sequences,
-            settings.threads,
-            settings.gpu_layers,
-            None if settings.load_mode == "auto" else settings.load_mode,
-            settings.kv_type,
-        )
-        return plan(info, found, request)
+        """Return where ``model`` would go now; see ``Loader.plan``."""
+        return await self._loader.plan(model, options)
 
     async def acquire(self, model: InstalledModel, progress: ProgressCallback = no_progress) -> EngineProcess:
         """Return the worker that holds ``model``, after loading it if need be.
@@ -90,6 +76,25 @@ class EnginePool:
             engine = self._engines.get(model.path)
             return engine or await self._load(model, progress)
 
+    async def ask(
+        self,
+        model: InstalledModel,
+        question: Callable[[EngineProcess], Awaitable[Answer]],
+        progress: ProgressCallback = no_progress,
+    ) -> Answer:
+        """Return what ``question`` brings from the worker that holds ``model``. One that dies over it costs
+        one more try, on less memory if that may have been the cause.
+
+        Raises:
+            KylinError: as ``acquire`` and the worker report.
+        """
+        engine = await self.acquire(model, progress)
+        try:
+            return await question(engine)
+        except WorkerDied as error:
+            log.warning("%s Asking once more.", error.statement())
+        return await question(await self.acquire(model, progress))
+
     def _lock(self, path: Path) -> asyncio.Lock:
         """Return one model's lock. Who starts or stops its worker holds it, so nobody gets one that ends."""
         return self._locks.setdefault(path, asyncio.Lock())
@@ -98,20 +103,20 @@ class EnginePool:
         backoff = self._backoffs.get(model.path, Backoff())
         backoff.check(model.name, time.monotonic())
         await self._make_room(model)
-        placement = await self.plan(model, {})
 
         def report(fraction: float) -> None:
             progress(Progress("loading", int(fraction * 100), 100, "%"))
 
         listeners = Listeners(report, self._changed, self._exited)
         try:
-            engine = await EngineProcess.start(model, placement, self._settings, listeners)
+            engine = await self._loader.start(model, listeners)
         except (WorkerDied, WorkerHung) as error:
             backoff.failed(error, time.monotonic())
             self._backoffs[model.path] = backoff
             raise
         self._backoffs.pop(model.path, None)
-        log.info("loaded %s in %.2f s: %s", model.name, engine.load_s, "; ".join(placement.reasons))
+        reasons = "; ".join(engine.placement.reasons)
+        log.info("loaded %s in %.2f s: %s", model.name, engine.load_s, reasons)
         self._engines[model.path] = engine
         self._used[model.path] = time.monotonic()
         self._sweeper = self._sweeper or asyncio.ensure_future(self._sweep())
@@ -121,7 +126,8 @@ class EnginePool:
     async def _make_room(self, model: InstalledModel) -> None:
         """Unload idle models, the longest unused first, until the memory for ``model`` is there."""
         info = await asyncio.to_thread(gguf_info.read, model.path)
-        needed = needed_memory(info, self._settings.context_length, self._settings.kv_type)
+        settings = self._settings
+        needed = needed_memory(info, settings.context_length, settings.kv_type, settings.sequences)
         for path in sorted(self._engines, key=lambda path: self._used[path]):
             if machine.available_memory() >= needed:
                 return
@@ -138,6 +144,8 @@ class EnginePool:
         self.on_change()
 
     def _exited(self, engine: EngineProcess) -> None:
+        if engine.failure:
+            self._loader.lost(engine, engine.failure)
         if self._engines.get(engine.model.path) is engine:
             del self._engines[engine.model.path]
             self.on_change()
@@ -148,13 +156,16 @@ class EnginePool:
             for path, engine in self._engines.items():
                 if engine.busy:
                     self._used[path] = time.monotonic()
-            idle = [path for path, engine in self._engines.items() if self._idle(engine)]
-            why = f"idle for {self._settings.idle_unload_s:.0f} s"
-            await asyncio.gather(*(self._stop_if(path, self._idle, why) for path in idle))
+            keep_s, why = self._settings.idle_unload_s, "idle"
+            if memory_pressure() > SCARCE:
+                keep_s, why = min(_KEPT_UNDER_PRESSURE_S, keep_s), "programs wait for memory"
 
-    def _idle(self, engine: EngineProcess) -> bool:
-        unused_s = time.monotonic() - self._used[engine.model.path]
-        return not engine.busy and unused_s > self._settings.idle_unload_s
+            def unused(engine: EngineProcess, seconds: float = keep_s) -> bool:
+                unused_s = time.monotonic() - self._used[engine.model.path]
+                return not engine.busy and unused_s > seconds
+
+            idle = [path for path, engine in self._engines.items() if unused(engine)]
+            await asyncio.gather(*(self._stop_if(path, unused, why) for path in idle))
 
     async def unload(self, model: InstalledModel) -> None:
         """Unload ``model`` if it is loaded; its streams end ``cancelled``."""
@@ -179,4 +190,5 @@ def _described(engine: EngineProcess) -> LoadedModel:
         memory_mapped=memory.mapped,
         placement=engine.placement,
         speculation=engine.speculation,
+        buffers=engine.buffers,
     )

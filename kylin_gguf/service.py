@@ -10,13 +10,15 @@ from typing import Any
 from kylin_gguf import gguf_info
 from kylin_gguf.actuator.catalogue import Command
 from kylin_gguf.actuator.collection import Collection
-from kylin_gguf.actuator.interpret import Interpretation, Interpreter, Scorer
+from kylin_gguf.actuator.interpret import Interpretation, Interpreter
 from kylin_gguf.actuator.shipped import load_commands
 from kylin_gguf.actuator.shortlists import IN_PACKAGE, Shortlists
+from kylin_gguf.actuator.study import Study
 from kylin_gguf.assistant import Assistant, Means
 from kylin_gguf.errors import InvalidValue, UnknownOption, UnsupportedModel
 from kylin_gguf.execution import CallExecutor, Route, no_executors
 from kylin_gguf.jobs import Job, run_async, run_in_thread
+from kylin_gguf.model_states import ModelStates
 from kylin_gguf.offload import machine
 from kylin_gguf.pool import EnginePool
 from kylin_gguf.records import (
@@ -27,8 +29,6 @@ from kylin_gguf.records import (
     InstalledModel,
     LoadedModel,
     ProgressCallback,
-    ScoreRequest,
-    Scores,
     Settings,
 )
 from kylin_gguf.sessions import Session
@@ -53,7 +53,8 @@ class Service:
         self._jobs: set[Job[Any]] = set()
         self._devices: list[dict[str, Any]] | None = None
         learnt = Shortlists(settings.cache_dir / "shortlists", IN_PACKAGE)
-        self._interpreter = Interpreter(load_commands(settings.commands_dirs), learnt.of)
+        study = Study(settings.cache_dir / "readouts")
+        self._interpreter = Interpreter(load_commands(settings.commands_dirs), learnt.of, study)
         self.on_change: Callable[[str], None] = lambda _: None
         """Called with ``LoadedModels`` or ``DefaultModel`` when that has changed."""
         self.call_executor: CallExecutor = no_executors
@@ -95,11 +96,18 @@ class Service:
         """Return where ``model`` would go, with reasons, as a JSON object."""
         return (await self._pool.plan(await self._resolve(model), options)).to_json()
 
-    def load(self, model: str) -> Job[LoadedModel]:
-        """Load ``model``."""
+    def load(self, model: str, options: Mapping[str, Any]) -> Job[LoadedModel]:
+        """Load ``model``; with the option ``learn``, have it learn the commands, too.
+
+        Raises:
+            InvalidValue, UnknownOption: wrong ``options``.
+        """
+        learn = _flag(options, "learn")
 
         async def work(progress: ProgressCallback) -> LoadedModel:
             engine = await self._pool.acquire(await self._resolve(model), progress)
+            if learn:
+                await self._interpreter.learn(self._states(model), progress)
             return next(item for item in self.loaded() if item.path == engine.model.path)
 
         return self._track(run_async("load", work, model))
@@ -131,7 +139,7 @@ class Service:
 
     async def prewarm(self, model: str) -> None:
         """Make ready for a chat or a command that comes soon; errors are raised as for ``load``."""
-        await self._interpreter.prewarm(self._scorer(model))
+        await self._interpreter.prewarm(self._states(model))
 
     async def _resolve(self, model: str) -> InstalledModel:
         if model:
@@ -154,10 +162,10 @@ class Service:
 
     def _assistant(self, model: InstalledModel) -> Assistant:
         async def interpret(said: str, progress: ProgressCallback) -> Interpretation:
-            async def score(request: ScoreRequest) -> Scores:
-                return await (await self._pool.acquire(model, progress)).score(request)
+            async def find() -> InstalledModel:
+                return model
 
-            return await self._interpreter.interpret(said, score)
+            return await self._interpreter.interpret(said, ModelStates(self._pool, find, progress))
 
         def call(executor: ExecutorAddress, command: Mapping[str, Any]) -> Awaitable[Execution]:
             return self.call_executor(executor, command)
@@ -179,7 +187,7 @@ class Service:
         info = await asyncio.to_thread(gguf_info.read, found.path)
         if not info.embeds:
             raise UnsupportedModel(str(found.path), "it states no pooling, so it makes no vectors")
-        return await (await self._pool.acquire(found)).embed(texts)
+        return await self._pool.ask(found, lambda engine: engine.embed(texts))
 
     async def interpret(self, utterance: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the command that ``utterance`` asks for, as the JSON object of ``kylin-gguf act``."""
@@ -187,15 +195,10 @@ class Service:
         model = values.get("model", "")
         if model:
             await self._resolve(model)
-        return (await self._interpreter.interpret(utterance, self._scorer(model))).to_json()
+        return (await self._interpreter.interpret(utterance, self._states(model))).to_json()
 
-    def _scorer(self, model: str) -> Scorer:
-        """Return what asks ``model``, which is looked for only then: clear requests need none."""
-
-        async def score(request: ScoreRequest) -> Scores:
-            return await (await self._pool.acquire(await self._resolve(model))).score(request)
-
-        return score
+    def _states(self, model: str) -> ModelStates:
+        return ModelStates(self._pool, lambda: self._resolve(model))
 
     async def execute(
         self, command_id: str, arguments: Mapping[str, Any], options: Mapping[str, Any]
@@ -206,12 +209,7 @@ class Service:
             InvalidValue, UnknownOption: no such command, wrong ``arguments`` or ``options``.
             ConfirmationNeeded, ExecutorFailed, ExecutorTimeout: as ``execution.Route.execute``.
         """
-        for name in options:
-            if name != "confirmed":
-                raise UnknownOption(name, ("confirmed",))
-        confirmed = options.get("confirmed", False)
-        if not isinstance(confirmed, bool):
-            raise InvalidValue("confirmed", repr(confirmed)[:80], "true or false")
+        confirmed = _flag(options, "confirmed")
         route = self._route(command_id)
         return (await route.execute(arguments, self.call_executor, confirmed=confirmed)).to_json()
 
@@ -243,6 +241,7 @@ class Service:
         """End streams and jobs, stop workers."""
         for job in list(self._jobs):
             job.cancel()
+        await self._interpreter.close()
         await self._pool.close()
 
 
@@ -275,3 +274,14 @@ def _texts(options: Mapping[str, Any], known: tuple[str, ...]) -> dict[str, str]
         if not isinstance(value, str):
             raise InvalidValue(name, repr(value), "text")
     return dict(options)
+
+
+def _flag(options: Mapping[str, Any], known: str) -> bool:
+    """Return the option ``known``, the only one there may be; False if it is not given."""
+    for name in options:
+        if name != known:
+            raise UnknownOption(name, (known,))
+    value = options.get(known, False)
+    if not isinstance(value, bool):
+        raise InvalidValue(known, repr(value)[:80], "true or false")
+    return value

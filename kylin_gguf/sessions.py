@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from kylin_gguf.assistant import Assistant
@@ -12,11 +15,22 @@ from kylin_gguf.engine.process import EngineProcess
 from kylin_gguf.errors import Busy, InternalError, InvalidValue, KylinError, UnknownOption
 from kylin_gguf.records import InstalledModel, Message, Overflow, ProgressCallback, SamplingOptions
 
+log = logging.getLogger(__name__)
+
 MAX_PROMPT_CHARS = 1_000_000
 MODES = ("chat", "assistant")
 GENERATE_OPTIONS = ("prompt", "mode", *SamplingOptions.names())
 
 Acquire = Callable[[InstalledModel, ProgressCallback], Awaitable[EngineProcess]]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """An answer to be given: its stream, the conversation with the question last, and how to sample."""
+
+    generation: Generation
+    messages: list[Message]
+    sampling: SamplingOptions
 
 
 class Session:
@@ -82,16 +96,16 @@ class Session:
         messages = [*self._system, *self._history, question]
         history = self._history
         generation.finished.add_done_callback(lambda future: self._ended(history, question, future))
-        start = self._start(generation, messages, sampling, assisted=mode == "assistant")
-        self._starting = asyncio.ensure_future(start)
+        answer = _Answer(generation, messages, sampling)
+        self._starting = asyncio.ensure_future(self._start(answer, assisted=mode == "assistant"))
         return generation
 
-    async def _start(
-        self, generation: Generation, messages: list[Message], sampling: SamplingOptions, *, assisted: bool
-    ) -> None:
-        dropped = self._dropped
+    async def _start(self, answer: _Answer, *, assisted: bool = False, again: bool = False) -> None:
+        """Have ``answer`` given. A worker that dies before it has said anything costs one more try, the one
+        with ``again``."""
+        generation, dropped = answer.generation, self._dropped
         try:
-            said = await self._assist(generation, messages[-1].content) if assisted else None
+            said = await self._assist(generation, answer.messages[-1].content) if assisted else None
             if said is not None:
                 generation.end("stop", text=said)
                 return
@@ -101,7 +115,14 @@ class Session:
             if generation.cancelled:
                 generation.end("cancelled")
             else:
-                engine.generate(generation, messages, sampling, overflow=self._overflow, dropped=dropped)
+                generation.on_lost = None if again else functools.partial(self._again, answer)
+                engine.generate(
+                    generation,
+                    answer.messages,
+                    answer.sampling,
+                    overflow=self._overflow,
+                    dropped=dropped,
+                )
         except asyncio.CancelledError:
             generation.end("cancelled")
         except KylinError as error:
@@ -109,6 +130,10 @@ class Session:
         except Exception as error:  # whatever happens, the stream ends with an `end` frame
             generation.end("error", InternalError(type(error).__name__))
             raise
+
+    def _again(self, answer: _Answer, error: KylinError) -> None:
+        log.warning("%s Asking once more.", error.statement())
+        self._starting = asyncio.ensure_future(self._start(answer, again=True))
 
     async def _assist(self, generation: Generation, prompt: str) -> str | None:
         """Do what ``prompt`` asks for and return what was said about it; None: it is for the chat.

@@ -29,6 +29,7 @@ from tests.tiny_shapes import (
     qwen3,
     qwen3_embedding,
     qwen3_moe,
+    qwen3_moe_stacked,
 )
 
 HIDDEN, WIDE, HEADS, KV_HEADS, LAYERS = 64, 96, 4, 2, 2
@@ -190,6 +191,18 @@ CASES: Mapping[str, Case] = {
         ),
         _BPE,
         qwen3_moe,
+    ),
+    "qwen3-moe-stacked": Case(
+        _config(
+            "Qwen3MoeForCausalLM",
+            "qwen3_moe",
+            head_dim=16,
+            num_experts=4,
+            num_experts_per_tok=2,
+            moe_intermediate_size=32,
+        ),
+        _BPE,
+        qwen3_moe_stacked,
     ),
     "minicpm": Case(_config("MiniCPMForCausalLM", "minicpm", **_MINICPM), _SPM, llama),
     "minicpm4": Case(

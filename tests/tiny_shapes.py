@@ -83,6 +83,16 @@ def qwen3_moe(config: Mapping[str, Any]) -> Shapes:
     return _decoder(config, lambda prefix: _attention(prefix, config, False, True), experts)
 
 
+def qwen3_moe_stacked(config: Mapping[str, Any]) -> Shapes:
+    """Return Qwen3-MoE's tensors, as transformers 5 holds them in memory."""
+    count, hidden, size = config["num_experts"], config["hidden_size"], config["moe_intermediate_size"]
+    result = {name: shape for name, shape in qwen3_moe(config).items() if ".experts." not in name}
+    for prefix in (f"model.layers.{layer}.mlp.experts" for layer in range(config["num_hidden_layers"])):
+        result[f"{prefix}.gate_up_proj"] = (count, 2 * size, hidden)
+        result[f"{prefix}.down_proj"] = (count, hidden, size)
+    return result
+
+
 def minicpm3(config: Mapping[str, Any]) -> Shapes:
     """Return MiniCPM3's tensors."""
     hidden, heads = config["hidden_size"], config["num_attention_heads"]

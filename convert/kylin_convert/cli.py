@@ -37,7 +37,10 @@ def convert(  # noqa: PLR0913, PLR0917 - one parameter for each option
         str,
         typer.Argument(
             metavar="SOURCE",
-            help=_("A Hugging Face folder, a GGUF file, the name of an installed model, or a hub id."),
+            help=_(
+                "A folder with a checkpoint or a LoRA adapter, a GGUF file, the name of an installed model, "
+                "or a repository: owner/name, owner/name@revision, modelscope:owner/name."
+            ),
         ),
     ],
     quant: Annotated[

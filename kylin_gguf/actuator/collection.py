@@ -14,6 +14,7 @@ from kylin_gguf.actuator.choices import Choices
 from kylin_gguf.actuator.index import Index, Learner, together
 from kylin_gguf.actuator.node import MAX_TEXT
 from kylin_gguf.actuator.shortlist import Match, Shortlist
+from kylin_gguf.actuator.study import Heard
 from kylin_gguf.actuator.values import Utterance
 from kylin_gguf.errors import AccessDenied, CatalogueLimit, InvalidValue, UnknownCatalogue, near
 from kylin_gguf.records import ExecutorAddress
@@ -49,10 +50,12 @@ class Offer:
     indexes: tuple[Index, ...]
     unavailable: frozenset[str]
 
-    def match(self, text: str) -> Match:
-        """Compare normalised ``text`` with every example of every catalogue."""
-        said = Utterance(text)
-        return together(index.match(said, self.unavailable) for index in self.indexes)
+    def match(self, text: str, heard: Heard | None = None) -> Match:
+        """Compare normalised ``text`` with every example of every catalogue; ``heard`` is what a model makes
+        of it, if one was asked."""
+        said, additions = Utterance(text), heard or (None,) * len(self.indexes)
+        pairs = zip(self.indexes, additions, strict=True)
+        return together(index.match(said, self.unavailable, addition) for index, addition in pairs)
 
 
 @dataclass(frozen=True)

@@ -77,8 +77,10 @@ class Index:
                     claimed.add(near.text)
         return tuple(Example(text, None) for text in found if text not in claimed)
 
-    def match(self, said: Utterance, unavailable: Collection[str] = ()) -> Match:
-        """Compare an utterance with every example.
+    def match(
+        self, said: Utterance, unavailable: Collection[str] = (), heard: Mapping[Meaning, float] | None = None
+    ) -> Match:
+        """Compare an utterance with every example; ``heard`` is what a model adds to the scores.
 
         A command that takes any name or words is believed by half for the words of the utterance and by half
         for its frame, in which the values are left out. What ``unavailable`` commands are like counts as
@@ -94,6 +96,8 @@ class Index:
             for meaning, score in framed.scores.items():
                 if meaning.command in commands:
                     scores[meaning] = (scores[meaning] + score + shift) / 2
+        for meaning, score in (heard or {}).items():
+            scores[meaning] += score
         if unavailable:
             scores = _without(scores, unavailable)
         return Match(scores, self._own(nearest))

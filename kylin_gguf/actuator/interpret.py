@@ -1,30 +1,29 @@
 """Utterance → a command of the catalogue, or none.
 
-The answer is always a member of the closed set that ``candidates`` enumerates. The model can only shift
-weight within that set, so no output of any model can make an invalid command, and a poor model can do no
-more harm than MODEL_WEIGHT lets it.
+The answer is always a member of the closed set that ``candidates`` enumerates. A model writes nothing: what
+it makes of the utterance shifts weight within that set (``readout``), so no model can make an invalid
+command, and one that does not understand the catalogue's own examples is hardly listened to.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from kylin_gguf.actuator import prompt
 from kylin_gguf.actuator.arguments import Arguments
 from kylin_gguf.actuator.candidates import Candidate, enumerate_candidates
 from kylin_gguf.actuator.catalogue import CommandCatalogue, Kylin
 from kylin_gguf.actuator.collection import Collection, Offer
 from kylin_gguf.actuator.index import Learner
 from kylin_gguf.actuator.shortlist import Match, Meaning, Shortlist
+from kylin_gguf.actuator.study import HiddenStates, Study
 from kylin_gguf.actuator.wording import normalise, spoken
-from kylin_gguf.errors import InternalError, InvalidValue
-from kylin_gguf.records import ScoreRequest, Scores
+from kylin_gguf.errors import InvalidValue
+from kylin_gguf.records import ProgressCallback
 
-Scorer = Callable[[ScoreRequest], Awaitable[Scores]]
 DecidedBy = Literal["lexical", "model"]
 
 MAX_UTTERANCE = 300
@@ -32,22 +31,16 @@ MAX_UTTERANCE = 300
 CANDIDATES = 8
 ALTERNATIVES = 3
 
-# How scores become beliefs. Fitted with uniform model scores (bench/actuator_dev.py) on 120 labelled rows, of
-# which 30 are near misses, when the catalogue had 1700 examples. With its 8000 they understand 87 of the 90
-# requests and act on 1 near miss; of bench/data/commands-check.jsonl, which nothing was fitted on, 299 of 320
-# and 13 of 160. More NONE_BIAS trades the one for the other: before numbers and spelling were read better,
-# 0.05, 0.1, 0.2 and 0.3 gave 291, 289, 284 and 276 requests there for 17, 15, 10 and 6 false ones.
-LEXICAL_WEIGHT = 10.0
+# How scores become beliefs. Fitted without a model (bench/actuator_dev.py) on 120 labelled rows, of which 30
+# are near misses, when the catalogue had 1700 examples. With its 8000 they understand 87 of the 90 requests
+# and act on 1 near miss; of bench/data/commands-check.jsonl, which nothing was fitted on, 299 of 320 and 13
+# of 160. More NONE_BIAS trades the one for the other: before numbers and spelling were read better, 0.05,
+# 0.1, 0.2 and 0.3 gave 291, 289, 284 and 276 requests there for 17, 15, 10 and 6 false ones.
+SCORE_WEIGHT = 10.0
 NONE_BIAS = 0.1
 MIN_BELIEF = 0.4
 VALUE_SHARE = 0.5
 """A value must hold this share of its command's belief; else which one is meant is open."""
-
-# How far the model may move a belief: MODEL_WEIGHT * MODEL_FLOOR, 1.2 nats at most. With the default
-# SmolLM2-135M, on 93 rows that the examples leave open, 0.2 understands no more requests and acts on three
-# more lines; 0.6 understands two more and acts on fourteen. A better default model deserves a new fit.
-MODEL_WEIGHT = 0.2
-MODEL_FLOOR = -6.0
 
 # Where the examples decide alone: a sure belief from a close example. This settles 85 of the 120 rows above,
 # all correctly, and 315 of the 480 of the check set, 3 of them wrongly.
@@ -104,52 +97,64 @@ class Interpretation:
 
 
 class Interpreter:
-    """Interprets utterances against ``collection``. Cheap to make: the first use trains the shortlist.
+    """Interprets utterances against ``collection``. Cheap to make: the first use trains the shortlist."""
 
-    The prompt begins with the commands of ``catalogue`` alone, the collection's first one, so that what the
-    model has read of it stays good when others are registered.
-    """
-
-    def __init__(self, catalogue: CommandCatalogue, learn: Learner = Shortlist) -> None:
+    def __init__(
+        self, catalogue: CommandCatalogue, learn: Learner = Shortlist, study: Study | None = None
+    ) -> None:
+        """``study`` is where models learn the commands; without one, none is ever asked."""
         self.collection = Collection(catalogue, learn)
-        self._system = prompt.prefix(catalogue)
+        self._study = study
 
-    async def prewarm(self, scorer: Scorer) -> None:
-        """Train the shortlist and have the model read what all its questions begin with.
+    async def prewarm(self, model: HiddenStates) -> None:
+        """Train the shortlist, and have ``model`` read what all utterances come behind, or begin to learn.
 
         Raises:
-            KylinError: whatever ``scorer`` raises.
+            KylinError: whatever ``model`` raises.
         """
         offer = await self.collection.ready()
-        asked = prompt.request(offer.catalogue, self._system, "", (), ())
-        await scorer(replace(asked, standing=True))
+        if self._study:
+            await self._study.hear(offer.indexes, "", model)
 
-    async def interpret(self, utterance: str, scorer: Scorer) -> Interpretation:
-        """Return what ``utterance`` means; ``scorer`` is asked only when the examples leave doubt.
+    async def learn(self, model: HiddenStates, progress: ProgressCallback) -> None:
+        """Have ``model`` learn the commands, and wait until it knows them.
+
+        Raises:
+            KylinError: whatever ``model`` raises.
+        """
+        offer = await self.collection.ready()
+        if self._study:
+            await self._study.learn(offer.indexes, model, progress)
+
+    async def interpret(self, utterance: str, model: HiddenStates | None = None) -> Interpretation:
+        """Return what ``utterance`` means; ``model`` is asked only where the examples leave doubt, and only
+        once it has learnt the commands.
 
         Raises:
             InvalidValue: the utterance is empty or too long.
-            KylinError: whatever ``scorer`` raises.
+            KylinError: whatever ``model`` raises.
         """
         text = normalise(utterance)
         if not text or len(text) > MAX_UTTERANCE:
             raise InvalidValue("utterance", utterance[:80], f"text of 1 to {MAX_UTTERANCE} characters")
         offer = await self.collection.ready()
         started = time.perf_counter()
-        match = offer.match(text)
-        candidates = enumerate_candidates(offer.catalogue, text, match, CANDIDATES, spoken(utterance))
-        evidence = lexical_evidence(candidates, match)
-        beliefs = softmax(evidence)
-        shortlisted = time.perf_counter()
         decided_by: DecidedBy = "lexical"
-        if candidates and not _sure(candidates, beliefs):
-            decided_by = "model"
-            examples = [example for example, _ in match.nearest]
-            asked = prompt.request(offer.catalogue, self._system, text, examples, candidates)
-            beliefs = combine(evidence, (await scorer(asked)).logprobs)
+        candidates, beliefs = _weigh(offer, utterance, text, offer.match(text))
+        shortlisted = time.perf_counter()
+        if self._study and model and candidates and not _sure(candidates, beliefs):
+            heard = await self._study.hear(offer.indexes, text, model)
+            if heard:
+                candidates, beliefs = _weigh(offer, utterance, text, offer.match(text, heard))
+                decided_by = "model"
         ended = time.perf_counter()
         ms = {"shortlist": shortlisted - started, "model": ended - shortlisted, "total": ended - started}
         return self._decide(offer, candidates, beliefs, decided_by, {k: 1000 * v for k, v in ms.items()})
+
+    async def close(self) -> None:
+        """Stop learning."""
+        if self._study:
+            await self._study.close()
 
     def _decide(
         self,
@@ -197,10 +202,13 @@ def _sure(candidates: Sequence[Candidate], beliefs: Sequence[float]) -> bool:
     return beliefs[-1] >= SURE_BELIEF or (command[0] >= SURE_BELIEF and command[1].score >= SURE_SCORE)
 
 
-def lexical_evidence(candidates: Sequence[Candidate], match: Match) -> list[float]:
-    """Return unnormalised log-beliefs of ``candidates``, then of none."""
+def _weigh(
+    offer: Offer, utterance: str, text: str, match: Match
+) -> tuple[Sequence[Candidate], Sequence[float]]:
+    """Return the candidates, and the beliefs in them and then in none."""
+    candidates = enumerate_candidates(offer.catalogue, text, match, CANDIDATES, spoken(utterance))
     none = max(0.0, match.scores.get(Meaning(None), 0.0)) + NONE_BIAS
-    return [LEXICAL_WEIGHT * score for score in (*(c.score for c in candidates), none)]
+    return candidates, softmax([SCORE_WEIGHT * score for score in (*(c.score for c in candidates), none)])
 
 
 def softmax(evidence: Sequence[float]) -> list[float]:
@@ -209,20 +217,3 @@ def softmax(evidence: Sequence[float]) -> list[float]:
     weights = [math.exp(value - top) for value in evidence]
     total = sum(weights)
     return [weight / total for weight in weights]
-
-
-def combine(evidence: Sequence[float], logprobs: Sequence[float]) -> list[float]:
-    """Return the beliefs after the model has spoken.
-
-    A score that is not a number counts as no opinion, the mean of the others; one below MODEL_FLOOR as the
-    floor: a small model's certainty that something is impossible is not evidence.
-
-    Raises:
-        InternalError: the model did not score exactly the candidates and none.
-    """
-    if len(logprobs) != len(evidence):
-        raise InternalError(f"{len(logprobs)} scores for {len(evidence)} candidates")
-    bounded = [min(0.0, max(MODEL_FLOOR, value)) for value in logprobs if not math.isnan(value)]
-    neutral = sum(bounded) / len(bounded) if bounded else 0.0
-    votes = [neutral if math.isnan(v) else min(0.0, max(MODEL_FLOOR, v)) for v in logprobs]
-    return softmax([e + MODEL_WEIGHT * vote for e, vote in zip(evidence, votes, strict=True)])

@@ -44,7 +44,8 @@ class Match:
     nearest: tuple[tuple[Example, float], ...]
 
 
-def _meaning(example: Example) -> Meaning:
+def meaning_of(example: Example) -> Meaning:
+    """Return what ``example`` is an example of."""
     return Meaning(example.command, example.forms)
 
 
@@ -61,9 +62,9 @@ class Shortlist:
         """
         self._examples: tuple[Example, ...] = tuple(catalogue.examples())
         self._terms = TermMatcher(catalogue.terms or {})
-        self.meanings: tuple[Meaning, ...] = tuple(dict.fromkeys(_meaning(e) for e in self._examples))
+        self.meanings: tuple[Meaning, ...] = tuple(dict.fromkeys(meaning_of(e) for e in self._examples))
         index = {meaning: i for i, meaning in enumerate(self.meanings)}
-        self._classes: Indices = np.array([index[_meaning(e)] for e in self._examples], np.int32)
+        self._classes: Indices = np.array([index[meaning_of(e)] for e in self._examples], np.int32)
         if trained is None:
             self._index = InvertedIndex.of([extract(e.text, self._terms) for e in self._examples])
             self._weights = ridge.fit(self._kernel(), self._classes, len(self.meanings), RIDGE)
@@ -72,6 +73,11 @@ class Shortlist:
             self._weights = trained["weights"].astype(np.float32, copy=False)
         commands = [e.command for e in self._examples]
         self._repair = Repair(catalogue.terms or {}, self._terms, self._index, commands)
+
+    @property
+    def examples(self) -> tuple[Example, ...]:
+        """What it was trained on."""
+        return self._examples
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Return what training came to."""

@@ -8,22 +8,14 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import io
-import logging
-import os
 import sys
-import zipfile
 from pathlib import Path
 
-import numpy as np
-
+from kylin_gguf.actuator.array_files import ArrayFiles
 from kylin_gguf.actuator.catalogue import CommandCatalogue
 from kylin_gguf.actuator.index import Index
 from kylin_gguf.actuator.shipped import load_commands
 from kylin_gguf.actuator.shortlist import Shortlist
-from kylin_gguf.store.manifest import write_atomically
-
-log = logging.getLogger(__name__)
 
 IN_PACKAGE = Path(__file__).parent / "trained"
 MAX_FILES = 16
@@ -34,54 +26,17 @@ class Shortlists:
     """Directories of trained shortlists, each named by what it was made from."""
 
     def __init__(self, directory: Path, *others: Path, limit: int = MAX_FILES) -> None:
-        """Write to ``directory``, where the ``limit`` last used files stay; read there and in ``others``."""
-        self._directory, self._directories, self._limit = directory, (*others, directory), limit
+        """Keep in ``directory`` the ``limit`` last used ones; read there and in ``others``."""
+        self._files = ArrayFiles(directory, *others, limit=limit)
 
     def of(self, catalogue: CommandCatalogue) -> Shortlist:
-        """Return the shortlist of ``catalogue``, from its file or by training, which writes that file.
-
-        A file that cannot be read or written costs the time to train, and is no error.
-        """
-        name = f"{_key(catalogue)}.npz"
-        for directory in self._directories:
-            found = _load(directory / name, catalogue)
-            if found is not None:
-                return found
-        shortlist = Shortlist(catalogue)
-        try:
-            self._save(name, shortlist)
-        except OSError as error:
-            log.warning("the trained shortlist of %s is not kept: %s", catalogue.name, error)
-        return shortlist
-
-    def _save(self, name: str, shortlist: Shortlist) -> None:
-        self._directory.mkdir(parents=True, exist_ok=True)
-        content = io.BytesIO()
-        np.savez(content, **shortlist.arrays())  # type: ignore[arg-type]  # the stub sees allow_pickle alone
-        write_atomically(self._directory / name, content.getvalue())
-        for old in sorted(self._directory.glob("*.npz"), key=_last_used, reverse=True)[self._limit :]:
-            old.unlink(missing_ok=True)
-
-
-def _load(path: Path, catalogue: CommandCatalogue) -> Shortlist | None:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            shortlist = Shortlist(catalogue, dict(arrays))
-        if os.access(path, os.W_OK):
-            path.touch()
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        log.warning("%s is not a trained shortlist: %s", path, error)
-        return None
-    return shortlist
-
-
-def _last_used(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:  # another service has removed it
-        return 0.0
+        """Return the shortlist of ``catalogue``, from its file or by training, which writes that file."""
+        key = _key(catalogue)
+        found = self._files.read(key, lambda arrays: Shortlist(catalogue, arrays))
+        if found is None:
+            found = Shortlist(catalogue)
+            self._files.write(key, found.arrays())
+        return found
 
 
 def _key(catalogue: CommandCatalogue) -> str:

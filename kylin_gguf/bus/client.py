@@ -134,9 +134,11 @@ class Client:
         """Download a model; cancelling the task cancels the download."""
         await self._job("Pull", name, progress)
 
-    async def load(self, name: str = "", progress: ProgressCallback = no_progress) -> None:
-        """Load a model; cancelling the task cancels the loading."""
-        await self._job("Load", name, progress)
+    async def load(
+        self, name: str = "", progress: ProgressCallback = no_progress, *, learn: bool = False
+    ) -> None:
+        """Load a model and, with ``learn``, have it learn the commands; cancelling the task cancels it."""
+        await self._job("Load", name, progress, {"learn": learn or None})
 
     async def prewarm(self, name: str = "") -> None:
         """Make the next request quick; returns when all is ready."""
@@ -150,8 +152,10 @@ class Client:
         """Unload and delete a model."""
         await self.call(names.MANAGER, "Remove", "s", name)
 
-    async def _job(self, member: str, name: str, progress: ProgressCallback) -> None:
-        path = str(await self._result(names.MANAGER, member, "s", name, "a{sv}", {}))
+    async def _job(
+        self, member: str, name: str, progress: ProgressCallback, options: Mapping[str, Any] | None = None
+    ) -> None:
+        path = str(await self._result(names.MANAGER, member, "s", name, "a{sv}", options or {}))
         waiting = self._jobs[path] = _Waiting(progress, asyncio.get_running_loop().create_future())
         for signal in self._unclaimed:
             if signal.path == path:

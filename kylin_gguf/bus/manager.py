@@ -50,8 +50,7 @@ class RootObject(CatalogueMethods):
 
     async def load(self, caller: str, name: str, options: dict[str, Any]) -> Reply:
         """Method Load."""
-        _refuse_options(options)
-        return await self._job(caller, lambda: self._service.load(name))
+        return await self._job(caller, lambda: self._service.load(name, options))
 
     async def unload(self, _: str, name: str) -> None:
         """Method Unload."""
@@ -169,4 +168,5 @@ def _described(model: LoadedModel) -> dict[str, Any]:
         "memory_mapped": model.memory_mapped,
         "placement": model.placement.to_json(),
         "speculation": model.speculation.to_json(),
+        "buffers": model.buffers,
     }

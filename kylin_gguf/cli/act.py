@@ -17,7 +17,7 @@ from kylin_gguf.cli import output
 from kylin_gguf.cli.consent import ask
 from kylin_gguf.cli.errors import exit_code
 from kylin_gguf.cli.models import AsJson, Model, reference
-from kylin_gguf.errors import FileMissing, InvalidValue, UsageError
+from kylin_gguf.errors import FileMissing, InvalidValue, ModelNotInstalled, UnsupportedModel, UsageError
 from kylin_gguf.translation import translate as _
 
 LINE_FORM = 'a JSON object {"id", "utterance"}'
@@ -58,6 +58,8 @@ def act(  # noqa: PLR0913, PLR0917 — one parameter for each option
     if utterance and run:
         raise typer.Exit(asyncio.run(_run(utterance, reference(model), yes=yes, as_json=as_json)))
     requests = list(_requests(batch)) if batch else [{"utterance": utterance}]
+    if not requests:
+        raise typer.Exit
     worst = asyncio.run(_interpret(requests, reference(model), as_json))
     raise typer.Exit(worst)
 
@@ -84,6 +86,8 @@ async def _interpret(requests: list[dict[str, Any]], model: str, as_json: bool) 
     """
     worst = 0
     async with await Client.connect(config.load()) as client:
+        if "id" in requests[0]:
+            await _learn(client, model)
         for request in requests:
             about = {"id": request["id"]} if "id" in request else {}
             try:
@@ -98,6 +102,16 @@ async def _interpret(requests: list[dict[str, Any]], model: str, as_json: bool) 
             else:
                 print(_line(about, found))
     return worst
+
+
+async def _learn(client: Client, model: str) -> None:
+    """Have the model learn the commands first: no line of a batch is answered with less than others."""
+    try:
+        with output.progress() as progress:
+            await client.load(model, progress, learn=True)
+    except (ModelNotInstalled, UnsupportedModel):
+        if model:
+            raise
 
 
 async def _run(utterance: str, model: str, *, yes: bool, as_json: bool) -> int:

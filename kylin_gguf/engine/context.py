@@ -16,13 +16,10 @@ import numpy.typing as npt
 
 from kylin_gguf.engine.batch import Batch
 from kylin_gguf.engine.model import LogTail, Model
+from kylin_gguf.engine.placing import flash_attention
 from kylin_gguf.engine.threads import Threads
-from kylin_gguf.errors import ContextFull, DecodeFailed, LoadFailed
-from kylin_gguf.records import KvType, Placement
-
-SPARE_SEQUENCES = 64
-"""Sequence ids beyond those of running requests, for prefixes that are kept and answers that are scored.
-llama.cpp allows 256 in all (LLAMA_MAX_SEQ) and keeps room for the logits of one token of each."""
+from kylin_gguf.errors import ContextFull, DecodeFailed
+from kylin_gguf.records import SPARE_SEQUENCES, KvType, Placement
 
 INTERRUPT_TOKENS = 32
 """A batch of fewer tokens is over before an interruption would have been noticed, and asking costs each of
@@ -54,7 +51,7 @@ class Context:
         """Sequence ids are 0 to one less than this."""
         self.handle = llama_cpp.llama_init_from_model(model.handle, self._params(placement))
         if not self.handle:
-            raise LoadFailed(str(model.path), log.reason())
+            raise log.failure(model.path)
         self._log = log
         self._threads, self._thread_count = Threads(placement.threads), placement.threads
         self._memory = llama_cpp.llama_get_memory(self.handle)
@@ -81,6 +78,7 @@ class Context:
         # One buffer for all sequences: a prefix is shared by copying cell marks, not cells.
         params.kv_unified = True
         params.type_k = params.type_v = _KV_TYPES[placement.kv_type]
+        params.flash_attn_type = flash_attention(placement)
         params.n_threads = params.n_threads_batch = placement.threads
         params.no_perf = True
         return params
@@ -88,6 +86,17 @@ class Context:
     def close(self) -> None:
         """Free the cache (llama_free)."""
         llama_cpp.llama_free(self.handle)
+
+    def try_out(self, token: int) -> None:
+        """Decode ``token`` and forget it: what a driver cannot do shows in its first step.
+
+        Raises:
+            DecodeFailed: it cannot.
+        """
+        batch = self.new_batch()
+        batch.add(token, 0, [0], logits=True)
+        self.decode(batch)
+        llama_cpp.llama_memory_clear(self._memory, True)
 
     def new_batch(self) -> Batch:
         """Return an empty batch of the size that ``decode`` takes."""

@@ -47,6 +47,9 @@ class Generation:
         self._worker_end.setblocking(False)
         self.finished: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self.cancelled = False
+        self.on_lost: Callable[[KylinError], None] | None = None
+        """Called, instead of the stream being ended, with what became of a worker that died before it had
+        said anything. None: nobody asks again."""
         self._on_cancel: Callable[[], None] | None = None
         self._consent: asyncio.Future[bool] | None = None
 

@@ -8,21 +8,28 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import re
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 import llama_cpp
 
+from kylin_gguf.engine.placing import ModelParams
 from kylin_gguf.engine.vocabulary import Vocabulary
-from kylin_gguf.errors import LoadFailed
+from kylin_gguf.errors import LoadFailed, OutOfMemory
 from kylin_gguf.records import Placement
 
 log = logging.getLogger(__name__)
 
 _WARNING = 3  # ggml_log_level: warnings and errors explain why a load failed
-_LOAD_MODE_MMAP = 1  # enum llama_load_mode
 _META_BYTES = 256
+_NO_MEMORY = re.compile(
+    r"(failed|unable) to allocate|not enough space|out of memory|ErrorOutOf(Device|Host)Memory"
+    r"|cudaMalloc failed",
+    re.IGNORECASE,
+)
+"""How llama.cpp, ggml and its back ends put it, in build 11312."""
 _POOLINGS = tuple(
     str(kind)
     for kind in (
@@ -40,6 +47,7 @@ class LogTail:
     def __init__(self, lines: int = 4) -> None:
         self._lines: deque[str] = deque(maxlen=lines)
         self._held: list[tuple[int, str]] | None = None
+        self._short_of_memory = False
 
     def __call__(self, level: int, text: str) -> None:
         if level < _WARNING or not text.strip():
@@ -48,6 +56,7 @@ class LogTail:
             self._held.append((level, text))
             return
         self._lines.append(text.strip())
+        self._short_of_memory = self._short_of_memory or bool(_NO_MEMORY.search(text))
         log.log(logging.WARNING if level == _WARNING else logging.ERROR, "llama.cpp: %s", text.strip())
 
     def hold(self) -> None:
@@ -61,9 +70,10 @@ class LogTail:
         for level, text in held if not forget else ():
             self(level, text)
 
-    def reason(self) -> str:
-        """Return the remembered lines as one."""
-        return "; ".join(self._lines) or "llama.cpp gave no reason"
+    def failure(self, model: Path) -> LoadFailed:
+        """Return the error for a function that returned nothing: llama.cpp says why in its log alone."""
+        reason = "; ".join(self._lines) or "llama.cpp gave no reason"
+        return (OutOfMemory if self._short_of_memory else LoadFailed)(str(model), reason)
 
 
 class Model:
@@ -75,13 +85,11 @@ class Model:
         """Load the file (llama_model_load_from_file).
 
         Raises:
+            DeviceMissing: the placement's device is gone.
             LoadFailed: llama.cpp refused it.
         """
-        params = llama_cpp.llama_model_default_params()
-        params.n_gpu_layers = placement.gpu_layers
-        # Also when weights are repacked: the file's pages can be dropped again once they were read.
-        params.load_mode = _LOAD_MODE_MMAP
-        params.use_extra_bufts = placement.mode == "throughput"
+        self._params = ModelParams(placement)
+        params = self._params.struct
 
         def report(fraction: float, _: object) -> bool:
             progress(fraction)
@@ -91,7 +99,7 @@ class Model:
         params.progress_callback = self._report
         handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
         if not handle:
-            raise LoadFailed(str(path), log.reason())
+            raise log.failure(path)
         self.path = path
         self.handle = handle
         self.vocabulary = Vocabulary(llama_cpp.llama_model_get_vocab(handle))

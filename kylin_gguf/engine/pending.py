@@ -7,7 +7,7 @@ from itertools import count
 
 from kylin_gguf.engine.channel import Payload
 from kylin_gguf.engine.generation import Generation, Outcome
-from kylin_gguf.errors import Cancelled, KylinError, from_wire
+from kylin_gguf.errors import Cancelled, KylinError, WorkerDied, from_wire
 from kylin_gguf.records import Usage
 
 
@@ -27,6 +27,11 @@ class PendingRequests:
         request_id = next(self._ids)
         self._streams[request_id] = generation
         return request_id
+
+    def begun(self, request_id: int) -> None:
+        """Note that the client has, or is about to get, something to read: the request cannot start anew."""
+        if request_id in self._streams:
+            self._streams[request_id].on_lost = None
 
     def question(self) -> tuple[int, asyncio.Future[Payload]]:
         """Note a request that is answered in one message; return its id and what will hold that message."""
@@ -55,7 +60,11 @@ class PendingRequests:
     def end(self, error: KylinError | None) -> None:
         """End all on behalf of a worker that cannot: with ``error``, or cancelled without."""
         for request_id in list(self._streams):
-            self._streams.pop(request_id).end("error" if error else "cancelled", error)
+            generation = self._streams.pop(request_id)
+            if generation.on_lost and isinstance(error, WorkerDied) and not generation.cancelled:
+                generation.on_lost(error)
+            else:
+                generation.end("error" if error else "cancelled", error)
         for future in self._answers.values():
             if not future.done():
                 future.set_exception(error or Cancelled())

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kylin_gguf.engine.async_channel import AsyncChannel
 from kylin_gguf.engine.channel import Payload
@@ -30,6 +31,7 @@ from kylin_gguf.records import (
     Scores,
     Settings,
     Speculation,
+    StatesRequest,
 )
 
 log = logging.getLogger(__name__)
@@ -64,6 +66,10 @@ class EngineProcess:
     _child: Child
     _channel: AsyncChannel
     speculation: Speculation = field(default_factory=Speculation, init=False)
+    buffers: dict[str, dict[str, int]] = field(default_factory=dict, init=False)
+    """As in LoadedModel."""
+    failure: WorkerDied | WorkerHung | None = field(default=None, init=False)
+    """How a loaded worker has ended that was not asked to."""
     _pending: PendingRequests = field(default_factory=PendingRequests, init=False)
     _incoming: AsyncIterator[Payload] = field(init=False)
     _reading: asyncio.Task[None] | None = field(default=None, init=False)
@@ -184,10 +190,22 @@ class EngineProcess:
             UnsupportedModel: the model makes no vectors.
             TextTooLong, InvalidValue, Busy, DecodeFailed, WorkerDied: as the worker reports them.
         """
-        answer = await self._ask({"op": "embed", "texts": list(texts)})
-        numbers = np.frombuffer(base64.b64decode(answer["vectors"]), np.float32)
-        rows: list[list[float]] = numbers.reshape(answer["shape"]).tolist()
+        rows: list[list[float]] = _vectors(await self._ask({"op": "embed", "texts": list(texts)})).tolist()
         return rows
+
+    async def hidden_states(self, request: StatesRequest) -> NDArray[np.float32]:
+        """Return what the model makes of each text, shape (texts, width of the model); see
+        ``engine.embedding.hidden_states``. Cancelling the task stops the work between two batches.
+
+        Raises:
+            UnsupportedModel: the model generates nothing, or gives no hidden states out.
+            TextTooLong, InvalidValue, Busy, DecodeFailed, TemplateFailed, WorkerDied: as the worker reports
+                them.
+        """
+        messages = [message.to_json() for message in request.messages]
+        asked = {"messages": messages, "texts": list(request.texts)}
+        asked |= {"depth": request.depth, "background": request.background}
+        return _vectors(await self._ask({"op": "states", **asked}))
 
     async def _ask(self, payload: Payload) -> Payload:
         """Send a request that is answered in one message, and return that."""
@@ -244,6 +262,7 @@ class EngineProcess:
             elif event["event"] == "ready":
                 self.load_s = event["load_s"]
                 self.speculation = Speculation(**event["speculation"])
+                self.buffers = event["buffers"]
                 return
         if self._hung:
             raise self._hung
@@ -271,17 +290,25 @@ class EngineProcess:
             await self._child.bury()
             if not self._stopping:
                 log.error("%s", self._child.death().statement())
-        self._pending.end(None if self._stopping else self._hung or self._child.death())
-        self._channel.close()
+        self.failure = None if self._stopping else self._hung or self._child.death()
+        # Its listeners first: what is asked again must not get this worker.
         self.listeners.ended(self)
+        self._pending.end(self.failure)
+        self._channel.close()
         await self._child.bury()
 
     def _handle(self, event: Payload) -> None:
         if event["event"] == "speculation":
             self.speculation = Speculation(**event["speculation"])
             self.listeners.changed()
+        elif event["event"] == "begun":
+            self._pending.begun(event["id"])
         elif event["event"] == "released":
             self._released.set()
             self._pending.end(None)
         elif event["event"] != "pong":
             self._pending.settle(event)
+
+
+def _vectors(answer: Payload) -> NDArray[np.float32]:
+    return np.frombuffer(base64.b64decode(answer["vectors"]), np.float32).reshape(answer["shape"])

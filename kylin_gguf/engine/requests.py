@@ -9,16 +9,19 @@ import gc
 import hashlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from kylin_gguf import frames, native
 from kylin_gguf.chat_template import ChatTemplate
+from kylin_gguf.engine.buffers import BufferSizes
 from kylin_gguf.engine.channel import Payload
 from kylin_gguf.engine.confinement import limit_memory
 from kylin_gguf.engine.context import Context
 from kylin_gguf.engine.embedding.context import EmbeddingContext, Vectors
-from kylin_gguf.engine.embedding.queue import EmbeddingQueue, Request
+from kylin_gguf.engine.embedding.hidden_states import HiddenStateContext
+from kylin_gguf.engine.embedding.queue import EmbeddingQueue, Report, Request
+from kylin_gguf.engine.embedding.understanding import Understanding
 from kylin_gguf.engine.history import fit, room_for_prompt
 from kylin_gguf.engine.model import LogTail, Model
 from kylin_gguf.engine.prefix_cache import PrefixCache
@@ -59,23 +62,38 @@ class Requests:
             "generate": self._generate,
             "score": self._score,
             "embed": self._embed,
+            "states": self._states,
             "cancel": lambda payload, _: self.cancel(int(payload["id"])),
             "ping": lambda payload, _: self._send({"event": "pong", "id": payload["id"]}),
         }
         self._scheduler: Scheduler | None = None
         self._embeddings: EmbeddingQueue | None = None
         """A model has one of the two: it generates or it embeds."""
+        self._understanding: Understanding | None = None
+        """Of a model that generates, once it was asked for hidden states."""
         self._speculation: Speculation | None = None
 
     def step(self) -> bool:
         """Take one decode step; False if there is nothing to do until a message or a client's event comes."""
-        queue = self._scheduler or self._embeddings
-        if queue and queue.has_work:
-            if self._speculation:
-                self._speculation.give_way()
-            queue.step()
-            return True
+        for queue in self._queues():
+            if queue.has_work:
+                if self._speculation:
+                    self._speculation.give_way()
+                queue.step()
+                return True
         return self._speculation is not None and self._speculation.step()
+
+    def _queues(self) -> Iterator[Scheduler | EmbeddingQueue]:
+        """What may have something to do, the most urgent first. A single text's hidden state is a command
+        that somebody waits for, and quickly made."""
+        if self._understanding:
+            yield self._understanding.urgent
+        if self._scheduler:
+            yield self._scheduler
+        if self._embeddings:
+            yield self._embeddings
+        if self._understanding:
+            yield self._understanding.background
 
     def handle(self, payload: Payload, descriptor: int | None) -> None:
         """Do what one message asks.
@@ -87,8 +105,7 @@ class Requests:
 
     def cancel(self, request_id: int) -> None:
         """End a request at the next step."""
-        queue = self._scheduler or self._embeddings
-        if queue:
+        for queue in self._queues():
             queue.cancel(request_id)
 
     def close(self) -> None:
@@ -100,10 +117,16 @@ class Requests:
 
     def _load(self, payload: Payload, _: int | None) -> None:
         began = time.perf_counter()
-        placement = Placement.from_json(payload["placement"])
+        placement = self._placement = Placement.from_json(payload["placement"])
         limit_memory(placement)
-        tail = LogTail()
-        native.capture_log(tail)
+        tail, buffers = LogTail(), BufferSizes()
+        self._tail = tail
+
+        def overhear(level: int, line: str) -> None:
+            buffers(line)
+            tail(level, line)
+
+        native.capture_log(overhear)
         self._model = Model(Path(payload["path"]), placement, tail, self._report_progress())
         if self._model.embeds:
             os.nice(_EMBEDDING_NICE)
@@ -116,6 +139,7 @@ class Requests:
                 "event": "ready",
                 "load_s": time.perf_counter() - began,
                 "speculation": speculation.to_json(),
+                "buffers": buffers.found,
             }
         )
         if self._scheduler:
@@ -131,10 +155,12 @@ class Requests:
             raise UnsupportedModel(
                 str(self._model.path), "it writes no text token by token, and states no pooling for vectors"
             )
+        if placement.shares:
+            self._context.try_out(0)
         self._template_source = self._model.chat_template()
         self._template: ChatTemplate | None = None
         # What the numbers in a KV cache depend on; how long it is does not matter.
-        key = _key(self._model.path, self._build, placement.kv_type, placement.mode, placement.gpu_layers)
+        key = _key(self._model.path, self._build, placement.kv_type, placement.mode, placement.shares)
         cache_dir, room = Path(payload["cache_dir"]), payload["prefix_bytes"]
         store = PrefixStore(cache_dir / "prefixes", key, room) if room else None
         cache = PrefixCache(self._context, store)
@@ -238,6 +264,22 @@ class Requests:
         if self._embeddings is None:
             raise UnsupportedModel(str(self._model.path), "it states no pooling, so it makes no vectors")
 
+        tokens = [self._model.vocabulary.tokenize_whole(text) for text in payload["texts"]]
+        self._embeddings.submit(Request(request_id, payload["texts"], tokens, self._vectors(request_id)))
+
+    def _states(self, payload: Payload, _: int | None) -> None:
+        request_id = int(payload["id"])
+        self._generating()
+        if self._understanding is None:
+            self._understanding = Understanding(HiddenStateContext(self._model, self._placement, self._tail))
+        before = tuple(Message.from_json(item) for item in payload["messages"])
+        texts, encode = payload["texts"], functools.partial(self._encode_last, before)
+        request = Request(request_id, texts, [encode(text) for text in texts], self._vectors(request_id))
+        self._understanding.submit(
+            request, before, payload["depth"], encode, background=payload["background"]
+        )
+
+    def _vectors(self, request_id: int) -> Report:
         def report(vectors: Vectors | None, failure: KylinError | None) -> None:
             if vectors is None:
                 error = failure.to_wire() if failure else None
@@ -246,8 +288,7 @@ class Requests:
             encoded = base64.b64encode(vectors.tobytes()).decode("ascii")
             self._send({"event": "embedded", "id": request_id, "shape": vectors.shape, "vectors": encoded})
 
-        tokens = [self._model.vocabulary.tokenize_whole(text) for text in payload["texts"]]
-        self._embeddings.submit(Request(request_id, payload["texts"], tokens, report))
+        return report
 
     def _generating(self) -> Scheduler:
         if self._scheduler is None:
@@ -256,6 +297,9 @@ class Requests:
 
     def _encode(self, messages: Sequence[Message], *, thinking: bool = False) -> list[int]:
         return encode_prompt(self._model.vocabulary, self._compiled_template(), messages, thinking=thinking)
+
+    def _encode_last(self, before: Sequence[Message], text: str) -> list[int]:
+        return self._encode([*before, Message("user", text)])
 
     def _compiled_template(self) -> ChatTemplate:
         if self._template is None:

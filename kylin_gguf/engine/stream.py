@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections import deque
+from collections.abc import Callable
 
 from kylin_gguf import frames
 
@@ -16,9 +17,11 @@ small is never cut in two, even if the worker is killed between two of them."""
 class ClientStream:
     """Frames queued for one client. Never blocks; ``blocked`` says when to stop producing."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, begun: Callable[[], None] = lambda: None) -> None:
+        """``begun`` is called before the first text is written."""
         connection.setblocking(False)
         self._socket = connection
+        self._begun: Callable[[], None] | None = begun
         self._queue: deque[bytes] = deque()
         self._ended = False
         self.closed = False
@@ -43,6 +46,9 @@ class ClientStream:
         if self.closed:
             return
         if frame["type"] in ("text", "reasoning"):
+            if self._begun:
+                self._begun()
+                self._begun = None
             text = frame["text"]
             parts = [text[at : at + MAX_TEXT_CHARS] for at in range(0, len(text), MAX_TEXT_CHARS)]
             self._queue.extend(frames.encode({**frame, "text": part}) for part in parts)

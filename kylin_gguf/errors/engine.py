@@ -36,6 +36,17 @@ class LibraryLoadFailed(NativeError):
     reason: str
 
 
+@dataclass(eq=False)
+class DeviceMissing(NativeError):
+    """A device that no back end has; ``known`` are those that there are."""
+
+    code: ClassVar[str] = "native.device-missing"
+    sentence: ClassVar[str] = N_("There is no device {name}; there are: {known}.")
+    remedy: ClassVar[str] = N_("'kylin-gguf devices' lists them, and those that failed with the reason.")
+    name: str
+    known: tuple[str, ...]
+
+
 class EngineError(KylinError):
     """A loaded model, or one being loaded, failed."""
 
@@ -51,6 +62,15 @@ class LoadFailed(EngineError):
     remedy: ClassVar[str] = N_("'kylin-gguf info' checks the file; 'kylin-gguf doctor' the machine.")
     model: str
     reason: str
+
+
+@dataclass(eq=False)
+class OutOfMemory(LoadFailed):
+    """There was not enough memory, on the machine or on a device, for the model or its context."""
+
+    code: ClassVar[str] = "engine.out-of-memory"
+    sentence: ClassVar[str] = N_("There is not enough memory for {model}: {reason}.")
+    remedy: ClassVar[str] = N_("Close other programs, lower context_length, or use a smaller model.")
 
 
 @dataclass(eq=False)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from kylin_gguf.errors import LibraryLoadFailed, from_wire
 from kylin_gguf.native import LoadedLibraries
-from kylin_gguf.offload.processors import useful_cores
+from kylin_gguf.offload import speeds
+from kylin_gguf.offload.processors import CGROUPS, useful_cores
 from kylin_gguf.records import Device, FailedPlugin, Settings
 
 _PROBE_SECONDS = 60
@@ -26,14 +27,57 @@ class Machine:
     memory: int
     devices: tuple[Device, ...]
     failed: tuple[FailedPlugin, ...] = ()
+    processor: str = ""
+    """llama.cpp's plug-in for the CPU, such as ``cpu-haswell``."""
+
+    build: str = ""
+    """llama.cpp's release and commit."""
+    bandwidth: float = 0.0
+    compute: float = 0.0
+    """Of RAM and of the processor, as for a Device."""
+
+    @property
+    def accelerators(self) -> tuple[Device, ...]:
+        """The GPUs; not what only computes matrices for the CPU, such as a BLAS."""
+        return tuple(device for device in self.devices if device.kind in ("gpu", "igpu"))
 
 
-def available_memory(meminfo: Path = Path("/proc/meminfo")) -> int:
-    """Return MemAvailable in bytes: what can be used without swapping, page cache included."""
+def available_memory() -> int:
+    """Return the bytes of RAM that can be used without swapping, page cache included, within the limits of
+    this process's cgroups."""
+    return int(min(system_memory(), cgroup_memory()))
+
+
+def system_memory(meminfo: Path = Path("/proc/meminfo")) -> int:
+    """Return MemAvailable in bytes."""
     for line in meminfo.read_text(encoding="ascii").splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     raise OSError(f"{meminfo} has no MemAvailable")
+
+
+def cgroup_memory(root: Path = CGROUPS, membership: Path = Path("/proc/self/cgroup")) -> float:
+    """Return how many bytes this process's cgroup (v2) may still take, and those that it is in; infinity
+    without a limit. Pages of files that have not been used lately are given back first."""
+    try:
+        own = membership.read_text(encoding="ascii").strip().rpartition("::")[2].lstrip("/")
+    except OSError:
+        return float("inf")
+    directory = root / own
+    return min(map(_room, (directory, *directory.parents[: len(Path(own).parts)])), default=float("inf"))
+
+
+def _room(cgroup: Path) -> float:
+    try:
+        limit = (cgroup / "memory.max").read_text(encoding="ascii").strip()
+        if limit == "max":
+            return float("inf")
+        current = int((cgroup / "memory.current").read_text(encoding="ascii"))
+        statistics = (cgroup / "memory.stat").read_text(encoding="ascii").splitlines()
+        unused = next((int(line.split()[1]) for line in statistics if line.startswith("inactive_file ")), 0)
+        return max(int(limit) - current + unused, 0)
+    except (OSError, ValueError):
+        return float("inf")
 
 
 def libraries(settings: Settings) -> LoadedLibraries:
@@ -59,10 +103,22 @@ def libraries(settings: Settings) -> LoadedLibraries:
 
 
 def probe(settings: Settings) -> Machine:
-    """Look at the machine.
+    """Look at the machine. The first time, its devices are measured, which takes about half a second each.
 
     Raises:
         LibrariesMissing, LibraryLoadFailed: as ``libraries`` does.
     """
     found = libraries(settings)
-    return Machine(useful_cores(), available_memory(), found.devices, found.failed)
+    cores = useful_cores()
+    devices = speeds.known(settings, found.version, cores, found.devices)
+    processor = next((device for device in devices if device.kind == "cpu"), None)
+    return Machine(
+        cores=cores,
+        memory=available_memory(),
+        devices=devices,
+        failed=found.failed,
+        processor=found.processor,
+        build=found.version,
+        bandwidth=processor.bandwidth if processor else 0.0,
+        compute=processor.compute if processor else 0.0,
+    )

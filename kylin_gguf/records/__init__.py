@@ -7,16 +7,18 @@ from kylin_gguf.records.commands import ADAPTER, Execution, ExecutorAddress, Res
 from kylin_gguf.records.conversation import OVERFLOWS, ROLES, Message, Overflow, Role
 from kylin_gguf.records.machine import Device, DeviceKind, FailedPlugin
 from kylin_gguf.records.models import (
+    SPARE_SEQUENCES,
     InstalledModel,
     KvType,
     LoadedModel,
     LoadMode,
     Placement,
+    Share,
     Speculation,
     SpeculationWay,
 )
 from kylin_gguf.records.progress import Progress, ProgressCallback, no_progress
-from kylin_gguf.records.requests import ScoreRequest, Scores, Usage
+from kylin_gguf.records.requests import ScoreRequest, Scores, StatesRequest, Usage
 from kylin_gguf.records.sampling import SamplingOptions
 from kylin_gguf.records.settings import Settings
 
@@ -24,6 +26,7 @@ __all__ = [
     "ADAPTER",
     "OVERFLOWS",
     "ROLES",
+    "SPARE_SEQUENCES",
     "Device",
     "DeviceKind",
     "Execution",
@@ -44,8 +47,10 @@ __all__ = [
     "ScoreRequest",
     "Scores",
     "Settings",
+    "Share",
     "Speculation",
     "SpeculationWay",
+    "StatesRequest",
     "Usage",
     "no_progress",
 ]

@@ -5,18 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+_SOFTWARE = ("llvmpipe", "softpipe", "swiftshader")
 DeviceKind = Literal["cpu", "gpu", "igpu", "accel"]
 
 
 @dataclass(frozen=True)
 class Device:
-    """One device of a ggml back end (ggml_backend_dev_get_props); memory in bytes, 0 where unknown."""
+    """One device of a ggml back end (ggml_backend_dev_get_props); memory in bytes, 0 where unknown.
+
+    ``bandwidth`` is what of its memory it reads in a second, in bytes; ``compute`` the operations of a matrix
+    product that it does in one, additions and multiplications counted apart. 0: not known.
+    """
 
     name: str
     description: str
     kind: DeviceKind
     memory_total: int
     memory_free: int
+    bandwidth: float = 0.0
+    compute: float = 0.0
+
+    @property
+    def software(self) -> bool:
+        """Whether it only looks like a GPU: Mesa's and Google's drivers that compute on the processor."""
+        return any(name in self.description.lower() for name in _SOFTWARE)
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,36 @@ KvType = Literal["f16", "q8_0"]
 SpeculationWay = Literal["measuring", "lookup", "off"]
 """How keys and values are stored: q8_0 takes half the memory for a divergence hardly measurable."""
 
+SPARE_SEQUENCES = 64
+"""Sequence ids beyond those of running requests, for prefixes that are kept and answers that are scored.
+llama.cpp allows 256 in all (LLAMA_MAX_SEQ) and keeps room for the logits of one token of each."""
+
 LoadMode = Literal["instant", "throughput"]
 """``instant``: weights are mapped and used as they lie in the file. ``throughput``: also repacked for this
 processor's kernels, which takes a copy in memory and computes prompts faster."""
 
 
 @dataclass(frozen=True)
+class Share:
+    """What one device gets of a model: ``layers``, and the bytes that the planner counts on there."""
+
+    device: str
+    layers: int
+    memory: int = 0
+
+
+@dataclass(frozen=True)
 class Placement:
     """What the offload planner decided for one model; the worker obeys it.
 
-    ``reasons`` are sentences a user can read. ``batch_size`` is llama.cpp's n_batch (tokens per call).
+    ``shares`` are the devices beside the processor, each with the layers that follow the ones before;
+    ``gpu_layers`` is their sum, of ``layers`` and the output, which counts as one. The experts of the first
+    ``ram_experts`` layers stay in RAM. ``reasons`` are sentences a user can read. ``batch_size`` is
+    llama.cpp's n_batch (tokens per call).
     ``memory`` is the RAM that the planner counts on: weights, their repacked copy, KV cache, compute buffers;
-    0 where that is not known or all of it lies on an accelerator.
+    0 where that is not known. ``decode`` and ``prompt`` are the tokens a second that it expects of an answer
+    and of a prompt, from what is known or guessed of the hardware; ``fits`` is False where RAM does not
+    suffice and parts of the file will be read again and again.
     """
 
     gpu_layers: int
@@ -33,7 +51,18 @@ class Placement:
     mode: LoadMode = "throughput"
     kv_type: KvType = "f16"
     memory: int = 0
+    layers: int = 0
+    shares: tuple[Share, ...] = ()
+    ram_experts: int = 0
+    decode: float = 0.0
+    prompt: float = 0.0
+    fits: bool = True
     reasons: tuple[str, ...] = ()
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether some of the model's layers, or experts, are computed from RAM."""
+        return self.gpu_layers <= self.layers or self.ram_experts > 0
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object that ``from_json`` reads."""
@@ -42,7 +71,8 @@ class Placement:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """Rebuild from ``to_json``."""
-        return cls(**{**value, "reasons": tuple(value.get("reasons", ()))})
+        shares = tuple(Share(**share) for share in value.get("shares", ()))
+        return cls(**{**value, "shares": shares, "reasons": tuple(value.get("reasons", ()))})
 
 
 @dataclass(frozen=True)
@@ -88,3 +118,6 @@ class LoadedModel:
     memory_mapped: int
     placement: Placement
     speculation: Speculation
+    buffers: Mapping[str, Mapping[str, int]]
+    """By llama.cpp's buffer type, such as ``Vulkan0`` or ``CPU_REPACK``: bytes of ``model``, ``kv``, ``rs``
+    (recurrent states), ``compute`` and ``output``."""

@@ -67,3 +67,19 @@ class Scores:
     logprobs: tuple[float, ...]
     prefill_ms: float
     score_ms: float
+
+
+@dataclass(frozen=True)
+class StatesRequest:
+    """Ask a model what it makes of each of ``texts`` as the user's turn that follows ``messages``.
+
+    The answer has one row a text: the hidden state of the last token of the prompt. ``messages`` are computed
+    once for all requests that share them.
+    """
+
+    messages: tuple[Message, ...]
+    texts: tuple[str, ...]
+    depth: float
+    """Behind which layer: 0 to 1, the last."""
+    background: bool = False
+    """Whether everything else that the model is asked goes first."""

@@ -32,6 +32,10 @@ class Settings:
     """0: one a physical core within the cgroup's quota."""
     gpu_layers: int = -1
     """-1: as the planner decides; 0: CPU only."""
+    device: str = ""
+    """The only device to use, or ``cpu``; empty: as the planner decides."""
+    gpu_memory_mb: int = 0
+    """Most megabytes of each GPU to use; 0: what is free, less a margin."""
     sequences: int = 8
     load_mode: LoadMode | Literal["auto"] = "auto"
     kv_type: KvType = "f16"

@@ -123,7 +123,11 @@ class FakeService:
     def loaded(self) -> tuple[LoadedModel, ...]:
         sizes = {"memory": 3 << 20, "memory_private": 2 << 20, "memory_mapped": 1 << 20}
         placement = Placement(0, 4096, 2)
-        how = {"placement": placement, "speculation": Speculation("lookup", 1.25)}
+        how = {
+            "placement": placement,
+            "speculation": Speculation("lookup", 1.25),
+            "buffers": {"CPU": {"kv": 5}},
+        }
         return (LoadedModel("echo", Path("/models/echo.gguf"), 42, 0.5, **sizes, **how),)
 
     def default_model(self) -> str:
@@ -135,9 +139,9 @@ class FakeService:
     async def plan(self, model: str, options: Mapping[str, Any]) -> dict[str, Any]:
         return {"model": model, **options, "reasons": ["因为"]}
 
-    def load(self, model: str) -> Job[None]:
+    def load(self, model: str, options: Mapping[str, Any] | None = None) -> Job[None]:
         async def work(progress: ProgressCallback) -> None:
-            if model not in ("echo", "slow"):
+            if model not in ("", "echo", "slow"):
                 raise UnknownModel(model, ("echo",))
             progress(Progress("reading", 1, 4))
             if model == "slow":

@@ -20,7 +20,6 @@ from kylin_gguf.records import ExecutorAddress
 from tests.bus.conftest import Connect, Foreign
 from tests.bus.fake_service import FakeService
 from tests.unit.actuator.catalogues import FIRST, PLAYER
-from tests.unit.actuator.conftest import uniform
 from tests.unit.actuator.hostile import documents
 
 
@@ -36,7 +35,7 @@ class InterpretingService(FakeService):
         return self._interpreter.collection
 
     async def interpret(self, utterance: str, options: Mapping[str, Any]) -> dict[str, Any]:
-        return (await self._interpreter.interpret(utterance, uniform)).to_json()
+        return (await self._interpreter.interpret(utterance)).to_json()
 
 
 @pytest.fixture

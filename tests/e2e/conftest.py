@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import signal
 import socket
-from collections.abc import AsyncIterator
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from kylin_gguf import catalogue, config
+from kylin_gguf.bus import names
 from kylin_gguf.engine.generation import Generation
 from kylin_gguf.pool import EnginePool
 from kylin_gguf.records import InstalledModel, Settings
@@ -33,6 +39,7 @@ ENDLESS = {
     "seed": 3,
 }
 
+READY_S = 60
 STALLED_S = 120
 """A stream that says nothing for so long is broken; far more than the slowest machine takes for a token."""
 
@@ -75,3 +82,22 @@ class Reading:
 async def read_frames(generation: Generation) -> list[dict[str, Any]]:
     """Return all frames of a stream."""
     return await Reading(generation).frames
+
+
+@contextlib.contextmanager
+def serving(environment: dict[str, str], directory: Path) -> Iterator[None]:
+    """``kylin-gguf serve`` as a process of its own, on the bus that ``environment`` names."""
+    log = directory / "service.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "kylin_gguf", "serve"], env=environment, stderr=output
+        )
+    wait = ["gdbus", "wait", "--session", "--timeout", str(READY_S), names.BUS_NAME]
+    try:
+        subprocess.run(wait, env=environment, check=True)
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        status = process.wait(READY_S)
+        print(log.read_text(encoding="utf-8"))  # pytest shows it when a test failed
+    assert status == 0, "the service did not end cleanly"

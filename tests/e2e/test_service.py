@@ -18,9 +18,10 @@ from kylin_gguf.errors import TextTooLong, WorkerDied
 from kylin_gguf.records import InstalledModel, Settings
 from tests import tiny_embedder
 
+from .conftest import serving
+
 pytestmark = pytest.mark.native
 
-READY_S = 60
 FOREIGN_CLIENT = Path(__file__).parent.parent / "bus" / "gdbus_stream.py"
 
 
@@ -38,21 +39,9 @@ def environment(bus_address: str, tmp_path_factory: pytest.TempPathFactory) -> d
 def service(
     environment: dict[str, str], model: InstalledModel, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
-    """``kylin-gguf serve`` as a process of its own."""
-    log = tmp_path_factory.mktemp("service") / "service.log"
     environment["KYLIN_GGUF_DEFAULT_MODEL"] = str(model.path)
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "kylin_gguf", "serve"], env=environment, stderr=output
-        )
-    subprocess.run(
-        ["gdbus", "wait", "--session", "--timeout", str(READY_S), names.BUS_NAME], env=environment, check=True
-    )
-    yield
-    process.send_signal(signal.SIGTERM)
-    status = process.wait(READY_S)
-    print(log.read_text(encoding="utf-8"))  # pytest shows it when a test of the module failed
-    assert status == 0, "the service did not end cleanly"
+    with serving(environment, tmp_path_factory.mktemp("service")):
+        yield
 
 
 @pytest.fixture

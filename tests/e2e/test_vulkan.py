@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +14,15 @@ from typing import Any
 import pytest
 
 from kylin_gguf import catalogue, native
+from kylin_gguf.bus.client import Client
 from kylin_gguf.offload import machine
 from kylin_gguf.pool import EnginePool
-from kylin_gguf.records import InstalledModel, Settings
+from kylin_gguf.records import FailedPlugin, InstalledModel, LoadedModel, Settings
 from kylin_gguf.service import Service
 from kylin_gguf.sessions import Session
 from kylin_gguf.store import Store
 
-from .conftest import read_frames
+from .conftest import read_frames, serving
 
 _PLUGIN = Path(__file__).parents[2] / "build" / "native" / "vulkan" / "libggml-vulkan.so"
 _DRIVER = Path("/usr/share/vulkan/icd.d")
@@ -71,7 +73,53 @@ async def test_the_device_is_listed(accelerated: Settings, software_gpu: None) -
 def test_a_software_driver_is_not_used_by_itself(accelerated: Settings) -> None:
     found = machine.probe(accelerated)
     assert [device.kind for device in found.devices] == ["cpu"]
-    assert found.failed == ()
+    assert found.failed == (FailedPlugin("vulkan", "it loads, but finds no device"),)
+
+
+async def answer(settings: Settings, model: InstalledModel) -> tuple[LoadedModel, str]:
+    """Return what was loaded for a short answer, and the answer."""
+    pool = EnginePool(settings)
+    try:
+        frames = await read_frames(await Session(model, pool.acquire).generate(_OPTIONS))
+        (loaded,) = pool.loaded()
+    finally:
+        await pool.close()
+    assert not [frame for frame in frames if frame["type"] == "error"]
+    return loaded, "".join(frame["text"] for frame in frames if frame["type"] == "text")
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+async def test_a_part_of_the_model_s_size_is_enough_and_not_exceeded(
+    accelerated: Settings, software_gpu: None, model: InstalledModel, share: float
+) -> None:
+    budget = int(share * model.size / 1_000_000)
+    loaded, text = await answer(replace(accelerated, device="Vulkan0", gpu_memory_mb=budget), model)
+    assert text.strip()
+    taken = sum(loaded.buffers.get("Vulkan0", {}).values())
+    assert taken <= budget * 1_000_000
+    assert bool(loaded.placement.shares) == bool(taken)
+    # A quarter holds less than the output and the compute buffers: that is the CPU's.
+    assert bool(taken) == (share > 0.25)
+
+
+async def test_where_the_budget_lies_less_is_loaded_within_the_same_request(
+    accelerated: Settings,
+    software_gpu: None,
+    model: InstalledModel,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """The driver tells of 2 GiB, and refuses what is larger than 45 MB."""
+    monkeypatch.setenv("GGML_VK_FORCE_MAX_BUFFER_SIZE", "45000000")
+    settings = replace(accelerated, gpu_layers=31, cache_dir=tmp_path)
+    loaded, text = await answer(settings, model)
+    assert text.strip()
+    assert 0 < loaded.placement.gpu_layers < 31
+    assert sum(loaded.buffers["Vulkan0"].values()) > 0
+    assert "Vulkan0" in loaded.placement.reasons[0], "the failure is not told"
+    again, _ = await answer(settings, model)
+    assert again.placement.gpu_layers == loaded.placement.gpu_layers
+    assert again.placement.reasons[0] != loaded.placement.reasons[0], "it was tried in vain again"
 
 
 @pytest.mark.parametrize("layers", [8, 31])
@@ -82,3 +130,31 @@ async def test_it_answers_as_the_processor_does_but_for_rounding(
     # Later tokens follow other ones as soon as two candidates are about equally likely: docs/native.md.
     assert theirs[0]["text"] == ours[0]["text"]
     assert theirs[0]["logprob"] == pytest.approx(ours[0]["logprob"], abs=0.3)
+
+
+@pytest.fixture
+def bus(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", bus_address)
+
+
+@pytest.mark.usefixtures("bus", "software_gpu")
+@pytest.mark.parametrize("layers", [8, 31])
+async def test_it_answers_through_the_service(
+    accelerated: Settings, model: InstalledModel, tmp_path: Path, layers: int
+) -> None:
+    environment = {
+        **os.environ,
+        "KYLIN_GGUF_NATIVE_DIRS": str(accelerated.native_dirs[0]),
+        "KYLIN_GGUF_RUNTIME_DIR": str(tmp_path),
+        "KYLIN_GGUF_CONTEXT_LENGTH": "512",
+        "KYLIN_GGUF_GPU_LAYERS": str(layers),
+    }
+    with serving(environment, tmp_path):
+        async with await Client.connect(accelerated, start=False) as client:
+            properties = await client.properties()
+            assert "Vulkan0" in {device["name"] for device in properties["Devices"]}
+            session = await client.create_session(str(model.path))
+            answer = await session.complete("The capital of France is", temperature=0.0, max_tokens=4)
+            (loaded,) = (await client.properties())["LoadedModels"]
+    assert loaded["placement"]["gpu_layers"] == layers
+    assert "Paris" in answer

@@ -262,3 +262,22 @@ async def test_memory_and_measures(pool: EnginePool, model: InstalledModel) -> N
     assert loaded.memory == loaded.memory_private + loaded.memory_mapped
     assert loaded.memory_private > 16 << 20, "an interpreter alone has more"
     assert loaded.memory_mapped > model.size // 2, "the weights are mapped"
+
+
+async def test_a_worker_killed_before_its_first_word_costs_one_more_try(
+    pool: EnginePool, model: InstalledModel
+) -> None:
+    """As the out-of-memory killer does it: the client sees an answer, and nothing of the death."""
+    engine = await pool.acquire(model)
+    prompt = "The sea is wide. " * 180 + "What is wide?"
+    generation = await Session(model, pool.acquire).generate({"prompt": prompt, "max_tokens": 4})
+    reading = Reading(generation)
+    while not engine.busy:
+        await asyncio.sleep(0.001)
+    os.kill(engine.pid, signal.SIGKILL)
+    frames = await reading.frames
+    assert ends(frames) == ["length"]
+    assert any(frame["type"] == "text" for frame in frames)
+    assert not any(frame["type"] == "error" for frame in frames)
+    (loaded,) = pool.loaded()
+    assert loaded.pid != engine.pid

@@ -32,7 +32,6 @@ from kylin_gguf.records import (
     SamplingOptions,
 )
 from kylin_gguf.sessions import Session
-from tests.unit.actuator.conftest import uniform
 
 DONE = Execution("done")
 MODEL = InstalledModel("m", Path("m.gguf"), 1, writable=False)
@@ -63,7 +62,7 @@ class World:
 
         async def interpret(said: str, _: ProgressCallback) -> Interpretation:
             meaning, self.meaning = self.meaning, None
-            return meaning or await self.interpreter.interpret(said, uniform)
+            return meaning or await self.interpreter.interpret(said)
 
         async def acquire(*_: object) -> Any:
             return FakeEngine()

@@ -15,6 +15,7 @@ import pytest
 from kylin_gguf import __version__, errors, frames
 from kylin_gguf.cli import app, chat, document, models, output
 from kylin_gguf.cli.errors import EXIT_CODES
+from tests.tiny_model import write_model
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -243,3 +244,29 @@ def test_sizes(count: float, shown: str) -> None:
 
 def test_printable_keeps_text_and_drops_control_characters() -> None:
     assert output.printable("a\tb\nc 你好😀\x1b[2J\x07\x00\x7f\x9b\r") == "a\tb\nc 你好😀[2J"
+
+
+# --- Plans --------------------------------------------------------------------------------------------
+
+MACHINE = "cores: 4\nmemory: 16\ndevices: [{name: Vulkan0, kind: gpu, memory: 8, bandwidth: 256}]\n"
+
+
+def test_a_plan_for_another_machine_says_what_goes_where_and_why(run: Run, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "m.gguf")
+    (tmp_path / "machine.yaml").write_text(MACHINE, encoding="utf-8")
+    options = ("--machine", "machine.yaml", "--device", "Vulkan0", "--ctx", "256", "--json")
+    code, out, _ = run("plan", str(model), *options)
+    plan = json.loads(out)
+    assert code == 0
+    assert (plan["shares"][0]["device"], plan["gpu_layers"], plan["context_length"]) == ("Vulkan0", 3, 256)
+    assert plan["decode"] > 0 and plan["reasons"]
+    code, out, _ = run("plan", str(model), "--machine", "machine.yaml", "--device", "cpu")
+    assert code == 0 and "RAM" in out and "Vulkan0" not in out
+
+
+def test_a_plan_for_a_device_that_is_not_there_names_those_that_are(run: Run, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "m.gguf")
+    (tmp_path / "machine.yaml").write_text(MACHINE, encoding="utf-8")
+    code, _, said = run("plan", str(model), "--machine", "machine.yaml", "--device", "CUDA0")
+    assert code == EXIT_CODES[errors.DeviceMissing]
+    assert "Vulkan0" in said

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from kylin_gguf.engine.generation import Generation, Outcome
-from kylin_gguf.errors import ContextFull, KylinError
+from kylin_gguf.engine.pending import PendingRequests
+from kylin_gguf.errors import ContextFull, KylinError, WorkerDied
 from kylin_gguf.records import InstalledModel, Message, SamplingOptions
 from kylin_gguf.sessions import Session
 
@@ -95,3 +96,70 @@ async def test_a_cut_of_a_conversation_replaced_meanwhile_is_not_taken_over(
     await generation.finished
     await ask(session, "b")
     assert engine.given[-1]["dropped"] == 0
+
+
+# --- a worker that dies over an answer ----------------------------------------------------------------
+
+
+class MortalEngine:
+    """Dies the first ``deaths`` times, after having said something if ``speaks``; then answers "yes"."""
+
+    def __init__(self, deaths: int, *, speaks: bool = False) -> None:
+        self.deaths, self._speaks, self.asked = deaths, speaks, 0
+
+    def generate(self, generation: Generation, *_: object, **__: object) -> None:
+        self.asked += 1
+        pending = PendingRequests()
+        request_id = pending.stream(generation)
+        if self.asked > self.deaths:
+            pending.settle({"event": "finished", "id": request_id, "reason": "stop", "text": "yes"})
+            return
+        if self._speaks:
+            pending.begun(request_id)
+        pending.end(WorkerDied("m", "SIGKILL"))
+
+
+def mortal_session(engine: MortalEngine) -> Session:
+    async def acquire(*_: object) -> Any:
+        return engine
+
+    return Session(MODEL, acquire)
+
+
+async def test_a_death_before_the_first_word_costs_one_more_try_and_no_error() -> None:
+    engine = MortalEngine(1)
+    session = mortal_session(engine)
+    generation = await session.generate({"prompt": "a"})
+    with generation.stream:
+        outcome = await generation.finished
+        generation.stream.setblocking(False)
+        assert generation.stream.recv(1000) == b"", "the client was told something"
+    assert (outcome.reason, outcome.text, engine.asked) == ("stop", "yes", 2)
+    assert [message.content for message in session.messages()] == ["a", "yes"]
+
+
+@pytest.mark.parametrize(("deaths", "speaks", "asked"), [(2, False, 2), (1, True, 1)])
+async def test_a_second_death_or_one_in_the_middle_of_the_answer_is_an_error(
+    deaths: int, speaks: bool, asked: int
+) -> None:
+    engine = MortalEngine(deaths, speaks=speaks)
+    generation = await mortal_session(engine).generate({"prompt": "a"})
+    with generation.stream:
+        outcome = await generation.finished
+    assert isinstance(outcome.error, WorkerDied)
+    assert engine.asked == asked
+
+
+async def test_what_was_cancelled_is_not_asked_again() -> None:
+    engine = MortalEngine(1)
+    real = engine.generate
+
+    def cancelled_meanwhile(generation: Generation, *rest: object, **more: object) -> None:
+        generation.cancelled = True
+        real(generation, *rest, **more)
+
+    engine.generate = cancelled_meanwhile  # type: ignore[method-assign]
+    generation = await mortal_session(engine).generate({"prompt": "a"})
+    with generation.stream:
+        await generation.finished
+    assert engine.asked == 1

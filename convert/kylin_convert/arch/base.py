@@ -27,11 +27,12 @@ Arrange = Callable[[Array], Array]
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A tensor that the family has, by its transformers name.
+    """A tensor that the family has, by the transformers name that gguf's table knows.
 
-    ``shape`` is how the checkpoint stores it. ``parts`` are the names of the tensors of that shape which GGUF
-    keeps stacked as one, empty for a tensor that stands alone. ``arrange`` turns what is stored into what
-    llama.cpp expects, of shape ``result`` where that is another one.
+    ``shape`` is how the checkpoint stores it, under the name ``stored`` where that is another. ``parts`` are
+    the names of the tensors of that shape which GGUF keeps stacked as one, empty for a tensor that stands
+    alone. ``arrange`` turns what is stored into what llama.cpp expects, of shape ``result`` where that is
+    another one.
     """
 
     name: str
@@ -40,11 +41,12 @@ class TensorSpec:
     parts: tuple[str, ...] = ()
     arrange: Arrange | None = None
     result: tuple[int, ...] = ()
+    stored: str = ""
 
     @property
     def stored_names(self) -> tuple[str, ...]:
         """The checkpoint's tensors it is made of."""
-        return self.parts or (self.name,)
+        return self.parts or (self.stored or self.name,)
 
     @property
     def final_shape(self) -> tuple[int, ...]:

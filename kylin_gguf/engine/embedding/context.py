@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from kylin_gguf.engine.batch import Batch
 from kylin_gguf.engine.model import LogTail, Model
-from kylin_gguf.errors import DecodeFailed, LoadFailed, UnsupportedModel
+from kylin_gguf.engine.placing import flash_attention
+from kylin_gguf.errors import DecodeFailed, UnsupportedModel
 from kylin_gguf.records import Placement
 
 PACKED_TOKENS = 512
@@ -43,11 +44,12 @@ class EmbeddingContext:
         # Otherwise each sequence would get its own share of n_ctx, and no text could be as long as that.
         params.kv_unified = True
         params.embeddings = True
+        params.flash_attn_type = flash_attention(placement)
         params.n_threads = params.n_threads_batch = placement.threads
         params.no_perf = True
         self._handle = llama_cpp.llama_init_from_model(model.handle, params)
         if not self._handle:
-            raise LoadFailed(str(model.path), log.reason())
+            raise log.failure(model.path)
         self._path = str(model.path)
         self._memory = llama_cpp.llama_get_memory(self._handle)
         # Where there is no memory, as for BERT, llama_decode calls llama_encode itself; T5's encoder has one.

@@ -4,14 +4,30 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 
-from kylin_gguf.engine.embedding.context import EmbeddingContext, Vectors
+from kylin_gguf.engine.embedding.context import Vectors
 from kylin_gguf.errors import Busy, InvalidValue, KylinError, TextTooLong
 
 MAX_WAITING = 64
 _SHOWN = 30  # characters of a text in an error
+
+
+class Embedder(Protocol):
+    """A context that makes one vector of a text."""
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text."""
+
+    def fitting(self, lengths: Sequence[int]) -> int:
+        """Return how many of the next texts, at least one, go into one batch, given their ``lengths``."""
+
+    def embed(self, texts: Sequence[Sequence[int]]) -> Vectors:
+        """Return one vector for the tokens of each text, shape (len(texts), dimensions)."""
+
 
 Report = Callable[[Vectors | None, KylinError | None], None]
 
@@ -32,9 +48,9 @@ class Request:
 
 
 class EmbeddingQueue:
-    """What an embedding model is to do. Requests take turns: a short list does not wait for a long one."""
+    """Texts that wait for their vectors. Requests take turns: a short list does not wait for a long one."""
 
-    def __init__(self, context: EmbeddingContext) -> None:
+    def __init__(self, context: Embedder) -> None:
         self._context = context
         self._waiting: deque[Request] = deque()
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from kylin_gguf.engine.context import SPARE_SEQUENCES, Context, Logits
+from kylin_gguf.engine.context import Context, Logits
 from kylin_gguf.engine.prefix_cache import Slot
 from kylin_gguf.engine.tasks.task import Priority
 from kylin_gguf.engine.trie import Node, Trie
 from kylin_gguf.errors import InvalidValue, KylinError
 from kylin_gguf.frames import EndReason
-from kylin_gguf.records import Scores
+from kylin_gguf.records import SPARE_SEQUENCES, Scores
 
 
 class Scoring:

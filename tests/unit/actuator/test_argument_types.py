@@ -15,7 +15,6 @@ from kylin_gguf.actuator.shortlist import Match, Meaning
 from kylin_gguf.actuator.wording import normalise, spoken
 from kylin_gguf.errors import InvalidValue
 from tests.unit.actuator.catalogues import PLAYER
-from tests.unit.actuator.conftest import uniform
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +51,7 @@ def player() -> Interpreter:
 async def test_values_are_read_out_of_the_utterance(
     player: Interpreter, utterance: str, command: str | None, arguments: dict[str, Any]
 ) -> None:
-    found = await player.interpret(utterance, uniform)
+    found = await player.interpret(utterance)
     assert (found.command, dict(found.arguments)) == (command, arguments), found
 
 
@@ -66,10 +65,10 @@ async def test_a_refreshed_list_is_known_at_once_and_nothing_is_learnt_for_it() 
         ("launch KATE", "org.kde.kate.desktop"),
         ("启动vscode", "vlc.desktop"),
     ):
-        found = await player.interpret(utterance, uniform)
+        found = await player.interpret(utterance)
         assert (found.command, dict(found.arguments)) == ("app.start", {"app": app}), found
     await player.collection.update_choices("", "player", "apps", {"vlc.desktop": ["VLC"]})
-    assert (await player.interpret("打开文本编辑器", uniform)).command is None
+    assert (await player.interpret("打开文本编辑器")).command is None
     assert (await player.collection.ready()).indexes[0].shortlist is before
     with pytest.raises(InvalidValue):
         (await player.collection.ready()).catalogue.validate("app.start", {"app": "org.kde.kate.desktop"})
@@ -174,5 +173,5 @@ def test_an_utterance_made_to_be_slow_is_not() -> None:
     """A pattern is no regular expression: the worst utterance is as quick as any other."""
     catalogue = reader.parse(PLAYER, "player")
     worst = "给" * 150 + "发消息说" * 37
-    found = asyncio.run(Interpreter(catalogue).interpret(worst, uniform))
+    found = asyncio.run(Interpreter(catalogue).interpret(worst))
     assert found.ms["shortlist"] < 500

@@ -4,17 +4,21 @@ import asyncio
 import statistics
 import time
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from unittest.mock import patch
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from kylin_gguf.actuator import collection as module
-from kylin_gguf.actuator import reader
+from kylin_gguf.actuator import interpret, reader
 from kylin_gguf.actuator.catalogue import CommandCatalogue
 from kylin_gguf.actuator.collection import Collection, Size
 from kylin_gguf.actuator.interpret import Interpreter
 from kylin_gguf.actuator.shipped import load_commands
 from kylin_gguf.actuator.shortlist import Shortlist
+from kylin_gguf.actuator.study import Study
 from kylin_gguf.errors import (
     AccessDenied,
     CatalogueLimit,
@@ -22,10 +26,10 @@ from kylin_gguf.errors import (
     InvalidValue,
     UnknownCatalogue,
 )
-from kylin_gguf.records import ExecutorAddress
+from kylin_gguf.records import ExecutorAddress, no_progress
 from tests.synthetic_catalogues import PROGRAMS, catalogue
 from tests.unit.actuator.catalogues import FIRST
-from tests.unit.actuator.conftest import uniform
+from tests.unit.actuator.models import Model
 from tests.unit.actuator.test_interpret import COMMANDS, NOTHING
 
 WALLET = """
@@ -51,7 +55,7 @@ def interpreter() -> Interpreter:
 
 
 async def command(interpreter: Interpreter, utterance: str) -> str | None:
-    return (await interpreter.interpret(utterance, uniform)).command
+    return (await interpreter.interpret(utterance)).command
 
 
 async def test_a_registered_catalogue_is_understood_beside_the_first(interpreter: Interpreter) -> None:
@@ -64,7 +68,7 @@ async def test_a_registered_catalogue_is_understood_beside_the_first(interpreter
     assert await command(interpreter, "今天天气怎么样") is None
     assert await command(interpreter, "用蓝卡付款") is None, "the list has no entries yet"
     await catalogues.update_choices(":1.1", "wallet", "cards", {"42": ["蓝卡", "blue card"]})
-    found = await interpreter.interpret("用蓝卡付款吧", uniform)
+    found = await interpreter.interpret("用蓝卡付款吧")
     assert (found.command, dict(found.arguments), found.confirm) == ("wallet/pay", {"card": "42"}, True)
     catalogues.remove(":1.1", "wallet")
     assert await command(interpreter, "打开我的钱包") is None
@@ -179,22 +183,27 @@ async def test_what_is_unavailable_is_not_offered_and_nothing_stands_in_for_it(
 ) -> None:
     assert await command(interpreter, "把灯关掉") == "lamp.power"
     interpreter.collection.restrict(["lamp.power"])
-    found = await interpreter.interpret("把灯关掉", uniform)
+    found = await interpreter.interpret("把灯关掉")
     assert found.command is None
     assert "lamp.power" not in {choice.command for choice in found.alternatives}
     interpreter.collection.restrict([])
     assert await command(interpreter, "把灯关掉") == "lamp.power"
 
 
-async def test_an_interpretation_under_way_is_not_disturbed(interpreter: Interpreter) -> None:
+async def test_an_interpretation_under_way_is_not_disturbed(tmp_path: Path) -> None:
     """The model is asked while the catalogue goes away: the answer is still of what was offered."""
+
+    class Slow(Model):
+        def state(self, text: str) -> NDArray[np.float32]:
+            if self.learnt and text == "钱包打开一下看看呢":
+                interpreter.collection.remove(":1.1", "wallet")
+            return super().state(text)
+
+    interpreter, model = Interpreter(reader.parse(FIRST, "first"), study=Study(tmp_path)), Slow()
     await interpreter.collection.register(ME, "wallet", WALLET)
-
-    async def slow(request: Any) -> Any:
-        interpreter.collection.remove(":1.1", "wallet")
-        return await uniform(request)
-
-    found = await interpreter.interpret("钱包打开一下看看呢", slow)
+    await interpreter.learn(model, no_progress)
+    with patch.object(interpret, "SURE_BELIEF", 2.0):
+        found = await interpreter.interpret("钱包打开一下看看呢", model)
     assert (found.command, found.decided_by) == ("wallet/open", "model")
     assert interpreter.collection.listing() == []
 
@@ -237,7 +246,7 @@ async def test_a_thousand_commands() -> None:
         ("请分享相册的模板", "photos/template.share"),
     ):
         # Commands made of the same few words are hard to believe in without a model; the guess is right.
-        found = await interpreter.interpret(utterance, uniform)
+        found = await interpreter.interpret(utterance)
         assert (found.command or found.alternatives[0].command) == expected
 
 
@@ -246,7 +255,7 @@ async def _latency(interpreter: Interpreter) -> float:
     for _ in range(3):
         for utterance, _, _ in COMMANDS:
             started = time.perf_counter()
-            await interpreter.interpret(utterance, uniform)
+            await interpreter.interpret(utterance)
             times.append(time.perf_counter() - started)
     return statistics.median(times)
 

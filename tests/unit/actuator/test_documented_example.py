@@ -6,7 +6,6 @@ import pytest
 
 from kylin_gguf.actuator import reader
 from kylin_gguf.actuator.interpret import Interpreter
-from tests.unit.actuator.conftest import uniform
 
 PAGE = Path(__file__).parents[3] / "docs" / "command-catalogue.md"
 
@@ -23,5 +22,5 @@ async def test_the_documented_catalogue(
     utterance: str, command: str | None, arguments: dict[str, int | str]
 ) -> None:
     text = PAGE.read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
-    found = await Interpreter(reader.parse(text, "page")).interpret(utterance, uniform)
+    found = await Interpreter(reader.parse(text, "page")).interpret(utterance)
     assert (found.command, dict(found.arguments)) == (command, arguments), found

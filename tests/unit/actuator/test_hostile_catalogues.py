@@ -11,7 +11,6 @@ from kylin_gguf.actuator import plain_yaml, reader
 from kylin_gguf.actuator.arguments import Value
 from kylin_gguf.actuator.interpret import Interpreter
 from kylin_gguf.errors import CommandsInvalid
-from tests.unit.actuator.conftest import uniform
 from tests.unit.actuator.hostile import TREES, documents
 from tests.unit.actuator.test_schema import SCHEMA
 
@@ -48,7 +47,7 @@ def test_a_thousand_hostile_catalogues(text: str) -> None:
 async def _use(interpreter: Interpreter) -> None:
     offer = await interpreter.collection.ready()
     for utterance in UTTERANCES:
-        found = await interpreter.interpret(utterance, uniform)
+        found = await interpreter.interpret(utterance)
         json.dumps(found.to_json())
         choices: list[tuple[str, dict[str, Value]]] = [
             (c.command, dict(c.arguments)) for c in found.alternatives

@@ -17,7 +17,6 @@ from kylin_gguf.adapter import kylin_actuator, processes, steps
 from kylin_gguf.adapter.executor import Executor
 from kylin_gguf.adapter.extras import FILE
 from tests.stand_ins import Programs
-from tests.unit.actuator.conftest import uniform
 from tests.unit.adapter.test_executor import FakeServices
 
 UTTERANCES = 10_000
@@ -72,7 +71,7 @@ async def test_ten_thousand_utterances(monkeypatch: pytest.MonkeyPatch) -> None:
         words = hostile(source, phrases)
         if not words.strip(" \n\0\u202e\u200b"):
             continue
-        found = await interpreter.interpret(words, uniform)
+        found = await interpreter.interpret(words)
         if found.command is not None:
             await executor.execute(found.command, found.arguments)
             carried_out += 1

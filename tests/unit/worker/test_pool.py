@@ -3,45 +3,64 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from kylin_gguf import config, pool
+from kylin_gguf import config, loading, pool
 from kylin_gguf.engine.memory import ProcessMemory
 from kylin_gguf.engine.process import Listeners
-from kylin_gguf.errors import KylinError, LoadFailed, RestartDelayed, WorkerDied
+from kylin_gguf.errors import KylinError, LoadFailed, OutOfMemory, RestartDelayed, WorkerDied
+from kylin_gguf.loading import Loader
 from kylin_gguf.pool import EnginePool
-from kylin_gguf.records import InstalledModel, Placement, Speculation
+from kylin_gguf.records import InstalledModel, Placement, Settings, Share, Speculation
 
 TOY = InstalledModel("toy", Path("/models/toy.gguf"), 1, False)
 
 
-class Pool(EnginePool):
+PLACEMENT = Placement(0, 128, 1)
+
+
+class StubLoader(Loader):
     """Places every model without looking at the machine."""
 
-    async def plan(self, model: InstalledModel, options: Mapping[str, Any]) -> Placement:
-        return Placement(0, 128, 1)
+    ladder = (PLACEMENT,)
+
+    async def placements(self, model: InstalledModel) -> tuple[str, list[Placement]]:
+        return "toy", list(self.ladder)
+
+
+class Pool(EnginePool):
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.loader = self._loader = StubLoader(settings)
 
     async def _make_room(self, model: InstalledModel) -> None:
         return
 
 
 class FakeEngine:
-    load_s, pid, placement = 0.1, 42, Placement(0, 128, 1)
+    load_s, pid = 0.1, 42
+    failure: WorkerDied | None = None
 
-    def __init__(self, model: InstalledModel, on_exit: Callable[[Any], None]) -> None:
-        self.model, self._on_exit = model, on_exit
+    def __init__(self, model: InstalledModel, placement: Placement, on_exit: Callable[[Any], None]) -> None:
+        self.model, self.placement, self._on_exit = model, placement, on_exit
         self.busy = False
         self.may_stop = asyncio.Event()
         self.may_stop.set()
 
     speculation = Speculation()
+    buffers: ClassVar = {}
 
     def memory(self) -> ProcessMemory:
         return ProcessMemory(3, 2, 1)
+
+    def die(self, error: WorkerDied) -> WorkerDied:
+        self.failure = error
+        self._on_exit(self)
+        return error
 
     async def stop(self) -> None:
         await self.may_stop.wait()
@@ -54,15 +73,17 @@ class Starts:
     def __init__(self) -> None:
         self.count = 0
         self.errors: list[KylinError] = []
+        self.placements: list[Placement] = []
 
     async def start(
-        self, model: InstalledModel, _: Placement, __: object, listeners: Listeners
+        self, model: InstalledModel, placement: Placement, _: object, listeners: Listeners
     ) -> FakeEngine:
         self.count += 1
+        self.placements.append(placement)
         await asyncio.sleep(0)
         if self.errors:
             raise self.errors.pop(0)
-        return FakeEngine(model, listeners.ended)
+        return FakeEngine(model, placement, listeners.ended)
 
 
 class Clock:
@@ -75,7 +96,7 @@ class Clock:
 @pytest.fixture
 def starts(monkeypatch: pytest.MonkeyPatch) -> Starts:
     made = Starts()
-    monkeypatch.setattr(pool, "EngineProcess", made)
+    monkeypatch.setattr(loading, "EngineProcess", made)
     return made
 
 
@@ -87,9 +108,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def engines(starts: Starts, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Pool:
+def engines(starts: Starts, clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pool:
     monkeypatch.setattr(pool, "_SWEEP_SECONDS", 0.001)
-    return Pool(config.load({"idle_unload_s": 300}, {}))
+    monkeypatch.setattr(pool, "memory_pressure", lambda: 0.0)
+    return Pool(config.load({"idle_unload_s": 300, "cache_dir": tmp_path}, {}))
 
 
 async def test_a_model_that_keeps_dying_is_not_started_in_a_hot_loop(
@@ -160,8 +182,109 @@ async def test_what_is_idle_for_long_enough_is_unloaded_and_what_is_busy_is_not(
     await engines.close()
 
 
+async def test_while_programs_wait_for_memory_unused_models_go_early(
+    engines: Pool, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "memory_pressure", lambda: 50.0)
+    await engines.acquire(TOY)
+    clock.now += 30
+    await asyncio.sleep(0.05)
+    assert engines.loaded()
+    clock.now += 1
+    while engines.loaded():
+        await asyncio.sleep(0.001)
+    await engines.close()
+
+
 async def test_the_memory_is_told_apart(engines: Pool) -> None:
     await engines.acquire(TOY)
     (loaded,) = engines.loaded()
     assert (loaded.memory, loaded.memory_private, loaded.memory_mapped) == (3, 2, 1)
     await engines.close()
+
+
+# --- stepping down ------------------------------------------------------------------------------------
+
+ON_GPU = Placement(25, 128, 1, layers=24, shares=(Share("Vulkan0", 25, 1000),))
+LESS = Placement(12, 128, 1, layers=24, shares=(Share("Vulkan0", 12, 500),))
+KILLED = WorkerDied("toy", "SIGKILL")
+
+
+@pytest.fixture
+def ladder(engines: Pool) -> Pool:
+    engines.loader.ladder = (ON_GPU, LESS, PLACEMENT)
+    return engines
+
+
+def layers(starts: Starts) -> list[int]:
+    return [placement.gpu_layers for placement in starts.placements]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OutOfMemory("toy", "no room"), LoadFailed("toy", "vk::DeviceLostError"), WorkerDied("toy", "SIGSEGV")],
+)
+async def test_what_a_gpu_cannot_is_tried_with_less_within_the_same_request(
+    ladder: Pool, starts: Starts, error: KylinError
+) -> None:
+    starts.errors = [error]
+    engine = await ladder.acquire(TOY)
+    assert layers(starts) == [25, 12]
+    assert error.statement() in engine.placement.reasons[0], "the user is not told"
+    await ladder.close()
+
+
+async def test_the_last_rung_is_the_cpu_and_its_failure_the_request_s(ladder: Pool, starts: Starts) -> None:
+    starts.errors = [WorkerDied("toy", "SIGSEGV"), OutOfMemory("toy", "2"), LoadFailed("toy", "3")]
+    with pytest.raises(LoadFailed) as caught:
+        await ladder.acquire(TOY)
+    assert (caught.value.reason, layers(starts)) == ("3", [25, 12, 0])
+
+
+async def test_a_model_that_is_refused_on_the_cpu_is_tried_once(engines: Pool, starts: Starts) -> None:
+    engines.loader.ladder = (PLACEMENT, PLACEMENT)
+    starts.errors = [LoadFailed("toy", "unknown architecture")]
+    with pytest.raises(LoadFailed):
+        await engines.acquire(TOY)
+    assert starts.count == 1
+    starts.errors = [OutOfMemory("toy", "no room")]
+    await engines.acquire(TOY)
+    assert starts.count == 3, "want of memory passes with less"
+    await engines.close()
+
+
+async def test_what_worked_is_remembered_for_the_next_time_and_the_next_service(
+    ladder: Pool, starts: Starts, tmp_path: Path
+) -> None:
+    starts.errors = [OutOfMemory("toy", "no room")]
+    await ladder.acquire(TOY)
+    await ladder.unload(TOY)
+    await ladder.acquire(TOY)
+    await ladder.close()
+    after = Pool(config.load({"cache_dir": tmp_path}, {}))
+    after.loader.ladder = ladder.loader.ladder
+    await after.acquire(TOY)
+    await after.close()
+    assert layers(starts) == [25, 12, 12, 12]
+
+
+async def test_a_worker_killed_over_a_question_costs_one_more_try_on_less(
+    ladder: Pool, starts: Starts
+) -> None:
+    async def question(engine: Any) -> int:
+        if engine.placement.gpu_layers == 25:
+            raise engine.die(KILLED)
+        return int(engine.placement.gpu_layers)
+
+    assert await ladder.ask(TOY, question) == 12
+    await ladder.close()
+
+
+async def test_a_question_that_kills_twice_is_an_error(ladder: Pool, starts: Starts) -> None:
+    async def question(engine: Any) -> int:
+        raise engine.die(KILLED)
+
+    with pytest.raises(WorkerDied):
+        await ladder.ask(TOY, question)
+    assert layers(starts) == [25, 12]
+    await ladder.close()

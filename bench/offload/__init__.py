@@ -1,0 +1,1 @@
+"""The offload planner against the truth: what workers really use, and simulated machines."""

@@ -1,0 +1,98 @@
+"""``plan`` and ``devices``: where a model would go, here or on another machine. Neither needs the service."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kylin_gguf import config, gguf_info
+from kylin_gguf.cli import output
+from kylin_gguf.cli.models import AsJson, open_store
+from kylin_gguf.offload import machine, machine_file
+from kylin_gguf.offload.plan import Request, plan
+from kylin_gguf.records import Placement
+from kylin_gguf.translation import translate as _
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    app.command("devices", help=_("List what can compute here, and back ends that failed with the reason."))(
+        devices
+    )
+    app.command(
+        "plan",
+        help=_("Show where a model would go, how much it takes there, how fast it would be, and why.")
+        + "\n\n"
+        + _("Example: kylin-gguf plan qwen3-0.6b --machine laptop.yaml")
+        + "\n\n"
+        + _("docs/offload.md describes machine files. Speeds are estimates."),
+    )(show_plan)
+
+
+def devices(as_json: AsJson = False) -> None:
+    """Command ``devices``."""
+    found = machine.probe(config.load())
+    rows = [
+        *(asdict(device) for device in found.devices),
+        *({"name": failed.name, "kind": "failed", "description": failed.reason} for failed in found.failed),
+    ]
+    if as_json:
+        for row in rows:
+            output.print_json(row)
+        return
+    output.print_table(
+        [_("NAME"), _("KIND"), _("FREE"), _("MEMORY"), _("DESCRIPTION")],
+        [
+            [
+                row["name"],
+                row["kind"],
+                output.size(row.get("memory_free", 0)) if row.get("memory_free") else "",
+                output.size(row.get("memory_total", 0)) if row.get("memory_total") else "",
+                output.printable(row["description"]),
+            ]
+            for row in rows
+        ],
+    )
+
+
+def show_plan(
+    model: Annotated[str, typer.Argument(metavar="FILE|NAME", help=_("A GGUF file, or an installed model."))],
+    device: Annotated[
+        str, typer.Option("--device", help=_("The only device to use: a name of 'devices', or cpu."))
+    ] = "",
+    context: Annotated[
+        int, typer.Option("--ctx", min=0, help=_("Tokens of context."), show_default=False)
+    ] = 0,
+    described: Annotated[
+        Path | None, typer.Option("--machine", help=_("A file that describes another machine."))
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Command ``plan``."""
+    settings = config.load()
+    path = Path(model) if Path(model).exists() else open_store().resolve(model).path
+    found = machine_file.read(described) if described else machine.probe(settings)
+    request = replace(
+        Request.of(settings),
+        context_length=context or settings.context_length,
+        device=device or settings.device,
+    )
+    placement = plan(gguf_info.read(path), found, request)
+    if as_json:
+        output.print_json({"model": str(path), **placement.to_json()})
+    else:
+        _print(placement)
+
+
+def _print(placement: Placement) -> None:
+    rows = [[_("RAM"), "", output.size(placement.memory)]]
+    rows += [[share.device, str(share.layers), output.size(share.memory)] for share in placement.shares]
+    output.print_table([_("WHERE"), _("LAYERS"), _("MEMORY")], rows)
+    expected = _("expected: {decode:.0f} tokens/s of an answer, {prompt:.0f} of a prompt")
+    print(expected.format(decode=placement.decode, prompt=placement.prompt))
+    print(_("context: {0} tokens").format(placement.context_length))
+    for reason in placement.reasons:
+        print(f"- {output.printable(reason)}")

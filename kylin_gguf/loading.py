@@ -1,0 +1,127 @@
+"""Getting a model into a worker: plan, try, step down the ladder where that fails, remember what worked."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kylin_gguf import gguf_info
+from kylin_gguf.engine.process import EngineProcess, Listeners
+from kylin_gguf.errors import (
+    EngineError,
+    InvalidValue,
+    KylinError,
+    LoadFailed,
+    UnknownOption,
+    WorkerDied,
+    WorkerHung,
+)
+from kylin_gguf.offload import machine, remembered
+from kylin_gguf.offload.ladder import ladder, worth_stepping_down
+from kylin_gguf.offload.plan import Request, plan
+from kylin_gguf.offload.remembered import Remembered
+from kylin_gguf.records import InstalledModel, Placement, Settings
+from kylin_gguf.translation import N_, translate
+
+log = logging.getLogger(__name__)
+
+_PLAN_OPTIONS = ("context_length", "device")
+
+
+class Loader:
+    """Starts workers. ``lost`` tells it of those that died with a request."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._remembered = Remembered(settings.cache_dir / "placements")
+        self._rungs: dict[Path, int] = {}
+        """The rung that each model's worker was started on."""
+        self._least: dict[Path, int] = {}
+        """The rung to begin with, where the one before it has let a request down."""
+
+    async def plan(self, model: InstalledModel, options: Mapping[str, Any]) -> Placement:
+        """Return where ``model`` would go now. ``options`` may hold ``context_length`` and ``device``.
+
+        Raises:
+            UnknownOption, InvalidValue, DeviceMissing: bad ``options``.
+            NotGguf, TruncatedGguf, LibraryLoadFailed: the model or the libraries cannot be read.
+        """
+        request = _request(self._settings, options)
+        info = await asyncio.to_thread(gguf_info.read, model.path)
+        return plan(info, await asyncio.to_thread(machine.probe, self._settings), request)
+
+    async def placements(self, model: InstalledModel) -> tuple[str, list[Placement]]:
+        """Return what to try in turn, the same one never twice, and the key to remember it under."""
+        request = Request.of(self._settings)
+        info = await asyncio.to_thread(gguf_info.read, model.path)
+        found = await asyncio.to_thread(machine.probe, self._settings)
+        tried: list[Placement] = []
+        for wanted in ladder(request, plan(info, found, request)):
+            placement = plan(info, found, wanted)
+            if not any(_same(placement, other) for other in tried):
+                tried.append(placement)
+        return remembered.key(model.path, found, request), tried
+
+    async def start(self, model: InstalledModel, listeners: Listeners) -> EngineProcess:
+        """Start a worker that holds ``model``, on the first rung of the ladder that works.
+
+        Raises:
+            ModelError, NativeError, EngineError: none does; as the last one's worker reports it.
+        """
+        key, placements = await self.placements(model)
+        last = len(placements) - 1
+        first = min(max(self._remembered.rung(key), self._least.get(model.path, 0)), last)
+        failure: EngineError | None = None
+        for rung in range(first, last + 1):
+            placement = _explained(placements[rung], failure) if rung else placements[rung]
+            try:
+                engine = await EngineProcess.start(model, placement, self._settings, listeners)
+            except (LoadFailed, WorkerDied, WorkerHung) as error:
+                if rung == last or not worth_stepping_down(error, placement):
+                    raise
+                log.warning("%s: %s Trying something smaller.", model.name, error.statement())
+                failure = error
+                continue
+            self._rungs[model.path] = rung
+            if rung > first:
+                await asyncio.to_thread(self._remembered.keep, key, rung)
+            return engine
+        raise AssertionError("a ladder has at least one rung")
+
+    def lost(self, engine: EngineProcess, error: KylinError) -> None:
+        """Note that ``engine`` died with a request. Where less may work, its model starts one rung lower from
+        now on, until this service ends."""
+        path = engine.model.path
+        if path in self._rungs and worth_stepping_down(error, engine.placement):
+            self._least[path] = self._rungs[path] + 1
+
+
+def _explained(placement: Placement, failure: EngineError | None) -> Placement:
+    """Return a lower rung's placement with the reason for it in front."""
+    if failure is None:
+        reason = translate(N_("stepped down: more did not work the last time"))
+    else:
+        reason = translate(N_("stepped down: {0}")).format(failure.statement())
+    return replace(placement, reasons=(reason, *placement.reasons))
+
+
+def _same(one: Placement, other: Placement) -> bool:
+    return replace(one, reasons=()) == replace(other, reasons=())
+
+
+def _request(settings: Settings, options: Mapping[str, Any]) -> Request:
+    """Return what the settings want, but for ``options``."""
+    for name in options:
+        if name not in _PLAN_OPTIONS:
+            raise UnknownOption(name, _PLAN_OPTIONS)
+    length = options.get("context_length", settings.context_length)
+    if isinstance(length, bool) or not isinstance(length, int) or length < 1:
+        raise InvalidValue("context_length", repr(length), "a number of tokens")
+    device = options.get("device", settings.device)
+    if not isinstance(device, str):
+        raise InvalidValue("device", repr(device), "a device's name")
+    return replace(Request.of(settings), context_length=length, device=device)

@@ -1,0 +1,95 @@
+"""How long an answer would take: a model of memory and arithmetic, not a measurement.
+
+A token that is generated reads every weight it uses and the keys and values of all before it; tokens of a
+prompt share the reading and cost arithmetic. What is known of a device's speeds is used; else a guess of its
+kind, which is good enough to prefer a GPU to the CPU and says little about seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from kylin_gguf.records import Device
+
+Amount = TypeVar("Amount", float, npt.NDArray[np.float64])
+Use = Literal["chat", "command", "document"]
+
+READ = 0.65
+"""Share of its bandwidth that a device reaches when it multiplies with one vector: 0.55 to 0.8 is usual."""
+_REPACKED = 1.5
+"""How much faster prompts are with repacked weights, at least, on processors that have kernels for them."""
+_STEP_S = 0.0003
+"""What a token costs for each device that it passes through: copies, and waiting for the driver."""
+_DISK = 1e9
+"""Bytes a second from a cheap SSD, page by page."""
+_LINK = 10e9
+"""Bytes a second into a card's memory: PCI Express 3.0 with 16 lanes, less overhead."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A typical request: new tokens of the prompt, tokens that are remembered meanwhile, tokens generated."""
+
+    prompt: int
+    remembered: int
+    answer: int
+
+
+WORKLOADS: dict[Use, Workload] = {
+    "chat": Workload(300, 2000, 250),
+    "command": Workload(40, 1000, 30),
+    "document": Workload(6000, 6000, 300),
+}
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Bytes read and operations done in a second."""
+
+    bandwidth: float
+    compute: float
+
+
+def of_processor(cores: int, bandwidth: float = 0.0, compute: float = 0.0) -> Speed:
+    """Return the speed of ``cores`` cores; guessed: two channels of DDR4, vectors of 256 bits."""
+    return Speed(bandwidth or min(cores * 12e9, 40e9), compute or cores * 40e9)
+
+
+def of_device(device: Device, processor: Speed) -> Speed:
+    """Return the speed of a GPU. One in the processor shares its memory; guesses are of the low end. What
+    software pretends is far slower than the same processor's own back end."""
+    if device.software:
+        return Speed(processor.bandwidth / 10, processor.compute / 10)
+    if device.kind == "igpu":
+        return Speed(device.bandwidth or processor.bandwidth, device.compute or 8e11)
+    return Speed(device.bandwidth or 200e9, device.compute or 5e12)
+
+
+def reading_s(size: Amount, speed: Speed) -> Amount:
+    """Return the seconds that one token takes to read ``size`` bytes."""
+    return size / (READ * speed.bandwidth)
+
+
+def computing_s(parameters: Amount, tokens: int, speed: Speed, *, repacked: bool = False) -> Amount:
+    """Return the seconds that ``tokens`` of a prompt take to go through ``parameters``."""
+    return 2 * parameters * tokens / (speed.compute * (_REPACKED if repacked else 1.0))
+
+
+def lent_s(size: Amount, parameters: Amount, tokens: int, batch: int, speed: Speed) -> Amount:
+    """Return the seconds for the same on a card whose memory does not hold the weights: it gets their
+    ``size`` bytes once for each batch."""
+    return -(-tokens // batch) * size / _LINK + computing_s(parameters, tokens, speed)
+
+
+def rereading_s(size: float) -> float:
+    """Return the seconds that ``size`` bytes take from the disk, which a token needs and RAM did not keep."""
+    return size / _DISK
+
+
+def passing_s(devices: int) -> float:
+    """Return the seconds that a token loses on its way through ``devices`` devices."""
+    return devices * _STEP_S
