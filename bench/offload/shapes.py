@@ -143,7 +143,7 @@ def qwen3() -> Shape:
 
 
 def qwen25() -> Shape:
-    """Return Qwen2.5 7B without its biases: what an 8 GB card is asked for."""
+    """Return Qwen2.5 7B's widths in a Qwen3, which has no biases: what an 8 GB card is asked for."""
 
     def block(_: int) -> Iterator[Tensor]:
         yield from _attention(3584, 3584, 512, 128)
