@@ -158,7 +158,8 @@ class Requests:
         self._template_source = self._model.chat_template()
         self._template: ChatTemplate | None = None
         # What the numbers in a KV cache depend on; how long it is does not matter.
-        key = _key(self._model.path, self._build, placement.kv_type, placement.mode, placement.shares)
+        where = [*((share.device, share.layers) for share in placement.shares), placement.ram_experts]
+        key = _key(self._model.path, self._build, placement.kv_type, placement.mode, where)
         cache_dir, room = Path(payload["cache_dir"]), payload["prefix_bytes"]
         store = PrefixStore(cache_dir / "prefixes", key, room) if room else None
         cache = PrefixCache(self._context, store)
