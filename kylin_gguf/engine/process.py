@@ -25,8 +25,6 @@ from kylin_gguf.records import (
     Overflow,
     Placement,
     SamplingOptions,
-    ScoreRequest,
-    Scores,
     Settings,
     Speculation,
     StatesRequest,
@@ -166,23 +164,6 @@ class EngineProcess:
     def _check_alive(self) -> None:
         if self._reading is None or self._reading.done() or self._stopping or self._hung:
             raise WorkerDied(self.model.name, "it has ended")
-
-    async def score(self, request: ScoreRequest) -> Scores:
-        """Score ``request.continuations`` against each other.
-
-        Raises:
-            InvalidValue, ContextFull, TemplateFailed, WorkerDied: as the worker reports them.
-        """
-        messages = [message.to_json() for message in request.messages]
-        answer = await self._ask(
-            {
-                "op": "score",
-                "messages": messages,
-                "continuations": list(request.continuations),
-                "standing": request.standing,
-            }
-        )
-        return Scores(tuple(answer["logprobs"]), answer["prefill_ms"], answer["score_ms"])
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """Return one vector a text, in order, each of Euclidean length 1. Cancelling the task stops the work

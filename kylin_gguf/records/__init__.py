@@ -18,7 +18,7 @@ from kylin_gguf.records.models import (
     SpeculationWay,
 )
 from kylin_gguf.records.progress import Progress, ProgressCallback, no_progress
-from kylin_gguf.records.requests import ScoreRequest, Scores, StatesRequest, Usage
+from kylin_gguf.records.requests import StatesRequest, Usage
 from kylin_gguf.records.sampling import SamplingOptions
 from kylin_gguf.records.settings import Settings
 
@@ -45,8 +45,6 @@ __all__ = [
     "ResultValue",
     "Role",
     "SamplingOptions",
-    "ScoreRequest",
-    "Scores",
     "Settings",
     "Share",
     "Speculation",

@@ -88,8 +88,9 @@ class FastTokenizer:
         """Return llama.cpp's name of the pre-tokeniser, told by how a probe is split; None if it has none.
 
         The method and the table are upstream's: a hash over the probe's token ids. Those include whatever
-        special tokens the tokenizer adds; where tokenizer_config.json alone asks for a leading BOS,
-        transformers adds it, so both readings are tried.
+        special tokens the tokenizer adds. Where tokenizer_config.json alone asks for a leading BOS,
+        transformers 4, with which the table was made, adds it, and 5 does not. That reading comes first: with
+        it DeepSeek's tokenizers are known by their own names, without it by those of other models.
         """
         probe, known = _fingerprints()
         plain = self.tokenizer.encode(probe, add_special_tokens=False).ids
@@ -98,7 +99,7 @@ class FastTokenizer:
         text = bos["content"] if isinstance(bos, dict) else bos
         bos_id = self.tokenizer.token_to_id(text) if text else None
         if self.settings.get("add_bos_token") and bos_id is not None:
-            candidates.append([bos_id, *plain])
+            candidates.insert(0, [bos_id, *plain])
         for ids in candidates:
             if name := known.get(hashlib.sha256(str(ids).encode()).hexdigest()):
                 return name

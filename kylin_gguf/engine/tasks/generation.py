@@ -49,8 +49,6 @@ class Generation:
         without ``speculator`` nothing is guessed."""
         self.id, self.tokens, self.stream = request_id, list(prompt), stream
         self.priority = Priority.INTERACTIVE
-        self.lanes = 0
-        self.standing = False
         self.cancelled = False
         self._vocabulary, self._options, self._report = vocabulary, options, report
         self._speculator = speculator
@@ -138,10 +136,6 @@ class Generation:
     def guess(self, limit: int) -> Sequence[int]:
         """Return what may follow, no more than may still be drawn behind the next token."""
         return self._speculator.propose(self.tokens, min(limit, self.room - 1)) if self._speculator else ()
-
-    def settle(self, context: Context, slot: Slot, lanes: Sequence[int]) -> bool:
-        """Nothing: a generation's tokens travel in the common batch."""
-        return False
 
     def finish(self, reason: EndReason, failure: KylinError | None = None) -> None:
         """Send what was held back, the usage and the end, and report to the parent."""
