@@ -39,7 +39,7 @@ _SINGLE = {"GGML_VK_DISABLE_F16": "1"}
 def write_text(model: InstalledModel, target: Path) -> None:
     """Write the text to compute: what the converter holds out, and what it calibrates with."""
     shipped = calibration.shipped(gguf_info.read(model.path))
-    target.write_text(calibration.held_out().text + shipped.text, encoding="utf-8")
+    target.write_text(calibration.held_out("en").text + shipped.text, encoding="utf-8")
 
 
 def measure(libraries: Path, model: InstalledModel, yardstick: str, pieces: int) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from bench.case import Case
-from bench.cases import convert, engine, service
+from bench.cases import actuator, convert, engine, service
 from kylin_gguf.errors import near
 
-FOLDERS = (convert, engine, service)
+FOLDERS = (actuator, convert, engine, service)
 
 
 def every() -> dict[str, Case]:
