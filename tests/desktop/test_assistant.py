@@ -85,7 +85,7 @@ async def test_nobody_else_says_yes(session: ClientSession, desktop: Desktop) ->
         if frame["type"] == "confirm":
             theirs = Client(stranger, await stranger.owner(names.BUS_NAME))
             with pytest.raises(AccessDenied):
-                await theirs.call(names.REQUEST, "Confirm", "b", True, path=answer._path, timeout=20)
+                await theirs.call(names.REQUEST, "Confirm", "b", True, path=answer.path, timeout=20)
             refused.append(frame)
             await answer.confirm(False)
     assert refused
