@@ -143,7 +143,7 @@ def qwen3() -> Shape:
 
 
 def qwen25() -> Shape:
-    """Return Qwen2.5 7B without its biases: what an 8 GB card is asked for."""
+    """Return Qwen2.5 7B's widths in a Qwen3, which has no biases: what an 8 GB card is asked for."""
 
     def block(_: int) -> Iterator[Tensor]:
         yield from _attention(3584, 3584, 512, 128)
@@ -176,18 +176,18 @@ def _fallback(shape: tuple[int, ...], kind: gguf.GGMLQuantizationType) -> gguf.G
     return _Q8_0 if kind == _Q6_K and shape[0] % 256 else kind
 
 
-def qwen3moe(layers: int = 48) -> Shape:
+def qwen3moe(layers: int = 48, experts: int = 128) -> Shape:
     """Return Qwen3 30B-A3B: 128 experts, 8 used."""
 
     def block(_: int) -> Iterator[Tensor]:
         yield from _attention(2048, 4096, 512, 128)
-        yield from _experts(2048, 768, 128)
+        yield from _experts(2048, 768, experts)
 
     heads = {"attention.head_count": 32, "attention.head_count_kv": 4}
     sizes = {"attention.key_length": 128, "attention.value_length": 128, "feed_forward_length": 6144}
-    experts = {"expert_count": 128, "expert_used_count": 8, "expert_feed_forward_length": 768}
+    counts = {"expert_count": experts, "expert_used_count": 8, "expert_feed_forward_length": 768}
     rest = {"context_length": 40960, "attention.layer_norm_rms_epsilon": 1e-6, "rope.freq_base": 1e6}
-    return Shape("qwen3moe", layers, 151936, 2048, _Q4_K, False, {**heads, **sizes, **experts, **rest}, block)
+    return Shape("qwen3moe", layers, 151936, 2048, _Q4_K, False, {**heads, **sizes, **counts, **rest}, block)
 
 
 def deepseek2() -> Shape:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from kylin_gguf.bus import names
-from kylin_gguf.bus.client import Client, ClientSession
+from kylin_gguf.bus.client import Client
+from kylin_gguf.bus.client_session import ClientSession
 from kylin_gguf.bus.connection import Connection
 from kylin_gguf.errors import AccessDenied, NothingToConfirm
 from tests.desktop.conftest import Desktop

@@ -13,11 +13,14 @@ from typing import Any
 
 import pytest
 
-from kylin_gguf import catalogue, native
+from bench.offload import shapes
+from kylin_gguf import catalogue, gguf_info, native
 from kylin_gguf.bus.client import Client
+from kylin_gguf.engine.process import EngineProcess, Listeners
 from kylin_gguf.offload import machine
+from kylin_gguf.offload.estimate import Estimator, Layout, Run
 from kylin_gguf.pool import EnginePool
-from kylin_gguf.records import FailedPlugin, InstalledModel, LoadedModel, Settings
+from kylin_gguf.records import FailedPlugin, InstalledModel, LoadedModel, Placement, Settings, Share
 from kylin_gguf.service import Service
 from kylin_gguf.sessions import Session
 from kylin_gguf.store import Store
@@ -154,7 +157,47 @@ async def test_it_answers_through_the_service(
             properties = await client.properties()
             assert "Vulkan0" in {device["name"] for device in properties["Devices"]}
             session = await client.create_session(str(model.path))
-            answer = await session.complete("The capital of France is", temperature=0.0, max_tokens=4)
+            answer = await session.complete("Say hello.", temperature=0.0, max_tokens=4)
             (loaded,) = (await client.properties())["LoadedModels"]
     assert loaded["placement"]["gpu_layers"] == layers
-    assert "Paris" in answer
+    assert "Hello" in answer
+
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("shares", "ram_experts"),
+    [((("Vulkan0", 5),), 2), ((("Vulkan0", 2), ("Vulkan1", 3)), 0), ((("Vulkan0", 1), ("Vulkan1", 2)), 3)],
+)
+async def test_layers_and_experts_lie_where_the_estimate_counts_them(
+    accelerated: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    shares: tuple[tuple[str, int], ...],
+    ram_experts: int,
+) -> None:
+    """The same software device twice makes two. Weights and cache are exact but for alignment."""
+    monkeypatch.setenv("GGML_VK_VISIBLE_DEVICES", "0,0")
+    shape = replace(shapes.qwen3moe(layers=4, experts=8), vocabulary=4096)
+    info = gguf_info.read(shapes.write(shape, tmp_path / "moe.gguf"))
+    counts = tuple(layers for _, layers in shares)
+    expected = Estimator(info, Run(1024, 512, 8)).memory(Layout(counts, ram_experts, repack=False))
+    placement = Placement(
+        gpu_layers=sum(counts),
+        context_length=1024,
+        threads=1,
+        sequences=8,
+        mode="instant",
+        layers=info.layers,
+        shares=tuple(Share(*share) for share in shares),
+        ram_experts=ram_experts,
+    )
+    listeners = Listeners(lambda _: None, lambda: None, lambda _: None)
+    model = InstalledModel("moe", info.path, info.file_size, False)
+    engine = await EngineProcess.start(model, placement, accelerated, listeners)
+    await engine.stop()
+    for (device, _), use in zip(shares, expected.devices, strict=True):
+        assert engine.buffers[device]["model"] == pytest.approx(use.weights, abs=MIB)
+        assert engine.buffers[device].get("kv", 0) == pytest.approx(use.cache, abs=MIB)
+    assert engine.buffers.get("CPU", {}).get("kv", 0) == pytest.approx(expected.ram.cache, abs=MIB)
