@@ -17,9 +17,9 @@ from kylin_gguf.records import Message
 _NONE = "none"
 _ANSWER_TOKENS = 64
 _RULES = (
-    "You translate what a computer user says, in Chinese or English, into one desktop command. Answer with the "
-    f'JSON object {{"command": "", "value": ""}}; the command is "{_NONE}" for everything that none of these '
-    "does:\n"
+    "You translate what a computer user says, in Chinese or English, into one desktop command. Answer with "
+    f'the JSON object {{"command": "", "value": ""}}; the command is "{_NONE}" for everything that none of '
+    "these does:\n"
 )
 Answer = Callable[[str], Awaitable[str | None]]
 """Gets an utterance; returns the entry of the command table, None for none."""
