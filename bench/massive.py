@@ -4,8 +4,8 @@
 
 The files have one JSON object a line with ``intent`` and, under ``zh`` and ``en``, the utterance (MASSIVE
 1.0, FitzGerald et al. 2022, CC BY 4.0). ``--examples``: so many of each intent, drawn by their hashes, or 0
-for all. No model is trained; what it is shown, and how what it makes of a row is weighed, is the product's own
-way. There is no "none" in MASSIVE: the best intent counts. Prints one JSON object.
+for all. No model is trained; what it is shown, and how what it makes of a row is weighed, is the product's
+own way. There is no "none" in MASSIVE: the best intent counts. Prints one JSON object.
 """
 
 from __future__ import annotations

@@ -96,10 +96,15 @@ class Generation:
             loop.remove_reader(descriptor)
 
     def _look(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            if not self._worker_end.recv(_UNWANTED_BYTES):
-                asyncio.get_running_loop().remove_reader(self._worker_end.fileno())
-                self.cancel()
+        try:
+            closed = not self._worker_end.recv(_UNWANTED_BYTES)
+        except BlockingIOError:
+            return
+        except ConnectionResetError:  # it was closed with something unread in it
+            closed = True
+        if closed:
+            asyncio.get_running_loop().remove_reader(self._worker_end.fileno())
+            self.cancel()
 
     async def confirmed(self, seconds: float) -> bool:
         """Return the yes or no that ``confirm`` brings; raises TimeoutError after ``seconds``."""

@@ -28,9 +28,7 @@ Answer = Callable[[str], Awaitable[str | None]]
 def _prompt_and_schema() -> tuple[str, str, dict[str, str]]:
     """Return what llama-server is told, the schema of its answer, and the entry of each command."""
     listed = load_commands(()).commands
-    prompt = _RULES + "\n".join(
-        f"{' '.join((c.id, *(a.signature() for a in c.arguments)))}: {c.description['zh']}" for c in listed
-    )
+    prompt = _RULES + "\n".join(f"{command.signature()}: {command.description['zh']}" for command in listed)
     schema = {
         "type": "object",
         "properties": {
