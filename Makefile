@@ -14,8 +14,10 @@ ROUNDS ?=
 ARCHITECTURES ?= arm64 riscv64
 SUITES ?= bookworm trixie
 
-# What the targets below call, and nothing more. libglib2.0-bin has gdbus, the tests' foreign client, and gsettings.
-DEBIAN_PACKAGES := ca-certificates ccache cmake dbus-daemon g++ gettext libglib2.0-bin ninja-build patch python3 python3-dbusmock python3-venv
+# What the targets below call, and nothing more. libglib2.0-bin has gdbus, the tests' foreign client, and gsettings;
+# with libglib2.0-dev and libjson-glib-dev the tests build docs/examples/chat.c. qtbase5-dev, for chat.cpp, would bring
+# 75 packages more: its test runs where it is installed.
+DEBIAN_PACKAGES := ca-certificates ccache cmake dbus-daemon g++ gettext libglib2.0-bin libglib2.0-dev libjson-glib-dev ninja-build patch python3 python3-dbusmock python3-venv
 
 SOURCES := $(wildcard po/*.po)
 CATALOGUES := $(SOURCES:po/%.po=kylin_gguf/locale/%/LC_MESSAGES/kylin-gguf-engine.mo)

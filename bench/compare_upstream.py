@@ -80,12 +80,16 @@ def main() -> int:
     if subprocess.run(probe, check=False, capture_output=True).returncode:
         print(f"skipped: {options.python} has no torch and transformers")
         return SKIPPED
+    family = family_of(Checkpoint.open(options.folder))
+    if family is None:
+        print("skipped: only upstream's converter reads this architecture")
+        return SKIPPED
     with tempfile.TemporaryDirectory() as scratch:
         theirs, ours = Path(scratch, "theirs.gguf"), Path(scratch, "ours.gguf")
         if reason := upstream_fails(options.python, script, options.folder, options.format, theirs):
             print(f"skipped: upstream's converter failed: {reason}")
             return SKIPPED
-        write_gguf(family_of(Checkpoint.open(options.folder)), ours, options.format, no_progress)
+        write_gguf(family, ours, options.format, no_progress)
         found = list(differences(theirs, ours))
         result = gguf.GGUFReader(ours)
     for name, what in found:

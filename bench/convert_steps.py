@@ -25,7 +25,9 @@ from kylin_gguf.records import no_progress
 def run(step: str, source: Path, target: Path, quantisation: str = "") -> None:
     """Carry out ``step``."""
     if step == "write":
-        write_gguf(family_of(Checkpoint.open(source)), target, "F16", no_progress)
+        family = family_of(Checkpoint.open(source))
+        assert family, "a checkpoint that only upstream's converter reads has nothing to compare"
+        write_gguf(family, target, "F16", no_progress)
         return
     toolbox, model = Toolbox(config.load(), target), gguf_info.read(source)
     matrix = target / "imatrix.gguf"

@@ -18,7 +18,8 @@ from bench.case import Unfair
 from bench.chat import Reply
 from kylin_gguf import config
 from kylin_gguf.bus import names
-from kylin_gguf.bus.client import Answer, Client, ClientSession
+from kylin_gguf.bus.client import Client
+from kylin_gguf.bus.client_session import Answer, ClientSession
 from kylin_gguf.bus.connection import Connection
 from kylin_gguf.records import InstalledModel, Message
 
@@ -161,10 +162,10 @@ async def running(model: InstalledModel, **settings: object) -> AsyncIterator[Se
         address, log = f"unix:path={scratch / 'bus'}", scratch / "log"
         environment = {config.ENV_PREFIX + key.upper(): str(value) for key, value in flags.items()}
         environment["DBUS_SESSION_BUS_ADDRESS"] = address
-        bus = [_dbus_daemon(), "--session", "--nofork", "--nopidfile", f"--address={address}"]
+        bus = [dbus_daemon(), "--session", "--nofork", "--nopidfile", f"--address={address}"]
         serve = [sys.executable, "-P", "-m", "kylin_gguf", "serve"]
         async with processes.child(bus, log=log, environment=environment) as bus_process:
-            await _until_there(bus_process, scratch / "bus", log)
+            await until_there(bus_process, scratch / "bus", log)
             async with processes.child(serve, log=log, environment=environment) as daemon:
                 await _until_served(daemon, address, log)
                 client = await _connect(address)
@@ -174,14 +175,16 @@ async def running(model: InstalledModel, **settings: object) -> AsyncIterator[Se
                     await client.close()
 
 
-def _dbus_daemon() -> str:
+def dbus_daemon() -> str:
+    """Return the path of the bus daemon; raises SystemExit where there is none."""
     found = shutil.which("dbus-daemon")
     if found is None:
         raise SystemExit("dbus-daemon is not installed")
     return found
 
 
-async def _until_there(process: asyncio.subprocess.Process, socket: Path, log: Path) -> None:
+async def until_there(process: asyncio.subprocess.Process, socket: Path, log: Path) -> None:
+    """Return when the bus ``process`` listens at ``socket``; raises SystemExit when it does not."""
     deadline = time.monotonic() + START_S
     while not socket.exists():
         if process.returncode is not None or time.monotonic() > deadline:

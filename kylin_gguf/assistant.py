@@ -107,7 +107,7 @@ class Assistant:
     # --- What is said -----------------------------------------------------------------------------
 
     def _say(self, stream: Generation, text: str) -> str:
-        stream.send(frames.text(text))
+        stream.say(text)
         return text
 
     def _ask(self, readings: reading.Readings, stream: Generation, language: Language) -> str:

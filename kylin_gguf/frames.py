@@ -24,6 +24,11 @@ def text(piece: str) -> Frame:
     return {"type": "text", "text": piece}
 
 
+def sentence(whole: str) -> Frame:
+    """A whole sentence of the answer, for speech."""
+    return {"type": "sentence", "text": whole}
+
+
 def reasoning(piece: str) -> Frame:
     """A piece of what the model thinks before it answers; not part of the answer."""
     return {"type": "reasoning", "text": piece}

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kylin_gguf import gguf_info
 from kylin_gguf.engine.backoff import Backoff
 from kylin_gguf.engine.process import EngineProcess, Listeners
 from kylin_gguf.errors import WorkerDied, WorkerHung
-from kylin_gguf.loading import Loader
 from kylin_gguf.offload import machine
-from kylin_gguf.offload.plan import needed_memory
 from kylin_gguf.offload.pressure import SCARCE, memory_pressure
 from kylin_gguf.records import (
     InstalledModel,
@@ -26,6 +25,9 @@ from kylin_gguf.records import (
     Settings,
     no_progress,
 )
+
+if TYPE_CHECKING:
+    from kylin_gguf.loading import Loader
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +44,6 @@ class EnginePool:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._loader = Loader(settings)
         self._engines: dict[Path, EngineProcess] = {}
         self._used: dict[Path, float] = {}
         self._locks: dict[Path, asyncio.Lock] = {}
@@ -50,6 +51,13 @@ class EnginePool:
         self._sweeper: asyncio.Task[None] | None = None
         self.on_change: Callable[[], None] = lambda: None
         """Called after a model was loaded or unloaded."""
+
+    @functools.cached_property
+    def _loader(self) -> Loader:
+        # Its planner needs numpy, a third of the memory of a service that nobody uses.
+        from kylin_gguf.loading import Loader  # noqa: PLC0415
+
+        return Loader(self._settings)
 
     @property
     def busy(self) -> bool:
@@ -125,6 +133,8 @@ class EnginePool:
 
     async def _make_room(self, model: InstalledModel) -> None:
         """Unload idle models, the longest unused first, until the memory for ``model`` is there."""
+        from kylin_gguf.offload.plan import needed_memory  # noqa: PLC0415 - see ``_loader``
+
         info = await asyncio.to_thread(gguf_info.read, model.path)
         settings = self._settings
         needed = needed_memory(info, settings.context_length, settings.kv_type, settings.sequences)

@@ -5,20 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from kylin_gguf import gguf_info
-from kylin_gguf.actuator.catalogue import Command
-from kylin_gguf.actuator.collection import Collection
-from kylin_gguf.actuator.interpret import Interpretation, Interpreter
-from kylin_gguf.actuator.shipped import load_commands
-from kylin_gguf.actuator.shortlists import IN_PACKAGE, Shortlists
-from kylin_gguf.actuator.study import Study
-from kylin_gguf.assistant import Assistant, Means
+from kylin_gguf.conversations import Conversation, Database
 from kylin_gguf.errors import InvalidValue, UnknownOption, UnsupportedModel
 from kylin_gguf.execution import CallExecutor, Route, no_executors
 from kylin_gguf.jobs import Job, run_async, run_in_thread
-from kylin_gguf.model_states import ModelStates
+from kylin_gguf.kept_sessions import KeptSessions
 from kylin_gguf.offload import machine
 from kylin_gguf.pool import EnginePool
 from kylin_gguf.records import (
@@ -33,8 +28,16 @@ from kylin_gguf.records import (
 )
 from kylin_gguf.sessions import Session
 from kylin_gguf.store import Store
+from kylin_gguf.understanding import Understanding
 
-_SESSION_OPTIONS = ("model", "system", "overflow")
+if TYPE_CHECKING:
+    from kylin_gguf.actuator.catalogue import Command
+    from kylin_gguf.actuator.collection import Collection
+    from kylin_gguf.actuator.interpret import Interpretation
+    from kylin_gguf.assistant import Assistant
+    from kylin_gguf.model_states import ModelStates
+
+_SESSION_OPTIONS = ("model", "system", "overflow", "keep")
 _INTERPRET_OPTIONS = ("model",)
 
 MAX_TEXTS = 256
@@ -50,11 +53,11 @@ class Service:
         self._settings, self._store = settings, store
         self._pool = EnginePool(settings)
         self._pool.on_change = lambda: self.on_change("LoadedModels")
+        self.kept = KeptSessions(Database(settings.state_dir / "sessions" / "sessions.sqlite3"))
+        """The sessions that outlive this process."""
         self._jobs: set[Job[Any]] = set()
         self._devices: list[dict[str, Any]] | None = None
-        learnt = Shortlists(settings.cache_dir / "shortlists", IN_PACKAGE)
-        study = Study(settings.cache_dir / "readouts")
-        self._interpreter = Interpreter(load_commands(settings.commands_dirs), learnt.of, study)
+        self._understanding = Understanding(settings)
         self.on_change: Callable[[str], None] = lambda _: None
         """Called with ``LoadedModels`` or ``DefaultModel`` when that has changed."""
         self.call_executor: CallExecutor = no_executors
@@ -107,7 +110,7 @@ class Service:
         async def work(progress: ProgressCallback) -> LoadedModel:
             engine = await self._pool.acquire(await self._resolve(model), progress)
             if learn:
-                await self._interpreter.learn(self._states(model), progress)
+                await (await self._understanding.ready()).learn(self._states(model), progress)
             return next(item for item in self.loaded() if item.path == engine.model.path)
 
         return self._track(run_async("load", work, model))
@@ -139,7 +142,7 @@ class Service:
 
     async def prewarm(self, model: str) -> None:
         """Make ready for a chat or a command that comes soon; errors are raised as for ``load``."""
-        await self._interpreter.prewarm(self._states(model))
+        await (await self._understanding.ready()).prewarm(self._states(model))
 
     async def _resolve(self, model: str) -> InstalledModel:
         if model:
@@ -149,23 +152,62 @@ class Service:
     # --- conversations and commands -----------------------------------------------------------------
 
     async def create_session(self, options: Mapping[str, Any]) -> Session:
-        """Begin a conversation. ``options``: ``model`` (default: the default model), ``system``, and
-        ``overflow``, one of OVERFLOWS."""
-        values = _texts(options, _SESSION_OPTIONS)
+        """Begin a conversation. ``options``: ``model`` (default: the default model), ``system``,
+        ``overflow``, one of OVERFLOWS, and ``keep``, whether it outlives the service.
+
+        Raises:
+            UnknownOption, InvalidValue: bad ``options``.
+            KylinError: as ``Store.resolve`` and ``Database.add``.
+        """
+        keep = options.get("keep", False)
+        if not isinstance(keep, bool):
+            raise InvalidValue("keep", repr(keep)[:80], "true or false")
+        values = _texts({k: v for k, v in options.items() if k != "keep"}, _SESSION_OPTIONS)
         wanted = values.get("overflow", OVERFLOWS[0])
         overflow = next((known for known in OVERFLOWS if known == wanted), None)
         if overflow is None:
             raise InvalidValue("overflow", wanted, " or ".join(OVERFLOWS))
+        conversation = Conversation.beginning_with(values.get("system", ""))
         model = await self._resolve(values.get("model", ""))
-        system = values.get("system", "")
-        return Session(model, self._pool.acquire, system, overflow, self._assistant(model))
+        assistant = partial(self._assistant, model)
+        session = Session(model, self._pool.acquire, conversation, overflow, assistant)
+        if keep:
+            self.kept.keep(session)
+        return session
 
-    def _assistant(self, model: InstalledModel) -> Assistant:
+    async def open_session(self, session_id: str, options: Mapping[str, Any]) -> Session:
+        """Go on with a kept conversation; ``options`` may hold another ``model``.
+
+        Raises:
+            UnknownOption, InvalidValue: bad ``options``.
+            UnknownKeptSession, KeptSessionsUnusable: as ``Database.get``.
+            ModelError: its model is not there any more, and no other was named.
+        """
+        model = await self._resolve(
+            _texts(options, ("model",)).get("model") or str(self.kept.get(session_id).path)
+        )
+        kept = self.kept.get(session_id)  # as it is now
+        assistant = partial(self._assistant, model)
+        session = Session(model, self._pool.acquire, kept.conversation, kept.overflow, assistant)
+        self.kept.attach(session, session_id)
+        return session
+
+    async def switch_model(self, session: Session, model: str) -> None:
+        """Have ``model`` give the next answers of ``session``; errors as of ``Store.resolve``."""
+        found = await self._resolve(model)
+        session.switch_model(found, partial(self._assistant, found))
+
+    async def _assistant(self, model: InstalledModel) -> Assistant:
+        from kylin_gguf.assistant import Assistant, Means  # noqa: PLC0415 - as in ``understanding``
+        from kylin_gguf.model_states import ModelStates  # noqa: PLC0415
+
+        interpreter = await self._understanding.ready()
+
         async def interpret(said: str, progress: ProgressCallback) -> Interpretation:
             async def find() -> InstalledModel:
                 return model
 
-            return await self._interpreter.interpret(said, ModelStates(self._pool, find, progress))
+            return await interpreter.interpret(said, ModelStates(self._pool, find, progress))
 
         def call(executor: ExecutorAddress, command: Mapping[str, Any]) -> Awaitable[Execution]:
             return self.call_executor(executor, command)
@@ -195,9 +237,12 @@ class Service:
         model = values.get("model", "")
         if model:
             await self._resolve(model)
-        return (await self._interpreter.interpret(utterance, self._states(model))).to_json()
+        interpreter = await self._understanding.ready()
+        return (await interpreter.interpret(utterance, self._states(model))).to_json()
 
     def _states(self, model: str) -> ModelStates:
+        from kylin_gguf.model_states import ModelStates  # noqa: PLC0415 - as in ``understanding``
+
         return ModelStates(self._pool, lambda: self._resolve(model))
 
     async def execute(
@@ -210,6 +255,7 @@ class Service:
             ConfirmationNeeded, ExecutorFailed, ExecutorTimeout: as ``execution.Route.execute``.
         """
         confirmed = _flag(options, "confirmed")
+        await self._understanding.ready()
         route = self._route(command_id)
         return (await route.execute(arguments, self.call_executor, confirmed=confirmed)).to_json()
 
@@ -221,7 +267,7 @@ class Service:
     @property
     def catalogues(self) -> Collection:
         """The command catalogues: the desktop's own, and those that clients register."""
-        return self._interpreter.collection
+        return self._understanding.now().collection
 
     def commands(self) -> list[dict[str, Any]]:
         """Return every command of every catalogue, as JSON objects."""
@@ -235,14 +281,15 @@ class Service:
 
     def busy(self) -> bool:
         """Whether a request or a job runs, or a client's catalogue would be missed."""
-        return self._pool.busy or bool(self._jobs) or self.catalogues.keeps_alive
+        return self._pool.busy or bool(self._jobs) or self._understanding.keeps_alive
 
     async def close(self) -> None:
         """End streams and jobs, stop workers."""
         for job in list(self._jobs):
             job.cancel()
-        await self._interpreter.close()
+        await self._understanding.close()
         await self._pool.close()
+        self.kept.close()
 
 
 def _command(command: Command) -> dict[str, Any]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kylin_gguf.assistant import Assistant
+from kylin_gguf.conversations import Conversation
 from kylin_gguf.engine.generation import Generation, Outcome
 from kylin_gguf.engine.process import EngineProcess
 from kylin_gguf.errors import Busy, InternalError, InvalidValue, KylinError, UnknownOption
-from kylin_gguf.records import InstalledModel, Message, Overflow, ProgressCallback, SamplingOptions
+from kylin_gguf.records import Entry, InstalledModel, Message, Overflow, ProgressCallback, SamplingOptions
+
+if TYPE_CHECKING:
+    from kylin_gguf.assistant import Assistant
 
 log = logging.getLogger(__name__)
 
@@ -22,44 +25,68 @@ MODES = ("chat", "assistant")
 GENERATE_OPTIONS = ("prompt", "mode", *SamplingOptions.names())
 
 Acquire = Callable[[InstalledModel, ProgressCallback], Awaitable[EngineProcess]]
+MakeAssistant = Callable[[], "Awaitable[Assistant]"]
+"""Makes a conversation's assistant at its first turn with one: most have none."""
+
+
+@dataclass
+class _Cut:
+    """How many messages of the context the last prompt left out. The next begins at the same place, so that
+    it continues what the prefix cache holds. Another context or model has a cut of its own."""
+
+    dropped: int = 0
 
 
 @dataclass(frozen=True)
 class _Answer:
-    """An answer to be given: its stream, the conversation with the question last, and how to sample."""
+    """An answer to be given: its stream, the messages with the question last, how to sample, and by whom."""
 
     generation: Generation
     messages: list[Message]
     sampling: SamplingOptions
+    model: InstalledModel
+    cut: _Cut
 
 
 class Session:
-    """One conversation with one model. One answer at a time."""
+    """One conversation, with one model at a time. One answer at a time."""
 
     def __init__(
         self,
         model: InstalledModel,
         acquire: Acquire,
-        system: str = "",
+        conversation: Conversation | None = None,
         overflow: Overflow = "trim",
-        assistant: Assistant | None = None,
+        make_assistant: MakeAssistant | None = None,
     ) -> None:
-        """``overflow`` says what happens once the conversation no longer fits the context; without an
-        ``assistant`` there is only chat."""
+        """``conversation`` is what was said before; ``overflow`` says what happens once it no longer fits the
+        context; without ``make_assistant`` there is only chat."""
         self._model, self._acquire, self._overflow = model, acquire, overflow
-        self._assistant = assistant
-        self._system = [Message("system", system)] if system else []
-        self._history: list[Message] = []
-        self._dropped = 0
-        """How many messages of the history the last prompt left out. The next begins at the same place, so
-        that it continues what the prefix cache holds."""
+        self._make_assistant = make_assistant
+        self._assistant: Assistant | None = None
+        self._conversation = conversation or Conversation()
+        self._cut = _Cut()
         self._running: Generation | None = None
         self._starting: asyncio.Task[None] | None = None
+        self.kept_as = ""
+        """The id that the conversation is kept by; empty when it ends with the session."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when the conversation, or the model, has become another."""
 
     @property
-    def model(self) -> str:
-        """The name of the model that answers."""
-        return self._model.name
+    def model(self) -> InstalledModel:
+        """The model that answers."""
+        return self._model
+
+    @property
+    def overflow(self) -> Overflow:
+        """What happens once the conversation no longer fits the context."""
+        return self._overflow
+
+    @property
+    def conversation(self) -> Conversation:
+        """All that was said."""
+        return self._conversation
 
     async def generate(self, options: Mapping[str, Any]) -> Generation:
         """Start an answer to ``options["prompt"]``; the others are ``mode`` and sampling options.
@@ -73,6 +100,7 @@ class Session:
 
         Raises:
             UnknownOption, InvalidValue: bad ``options``.
+            ConversationTooLong: there is no room for the prompt.
             Busy: the last answer has not ended.
         """
         for name in options:  # before the prompt is missed: it may be there under a misspelt name
@@ -83,34 +111,36 @@ class Session:
         if not isinstance(prompt, str) or not 0 < len(prompt) <= MAX_PROMPT_CHARS:
             raise InvalidValue("prompt", repr(prompt)[:80], f"text of 1 to {MAX_PROMPT_CHARS} characters")
         mode = rest.pop("mode", MODES[0])
-        modes = MODES if self._assistant else MODES[:1]
+        modes = MODES if self._make_assistant else MODES[:1]
         if mode not in modes:
             raise InvalidValue("mode", repr(mode)[:80], " or ".join(modes))
         sampling = SamplingOptions.from_options(rest)
+        self._conversation.check_room(len(prompt))
         if self._running:
             raise Busy("answers in this session", 1)
         generation = self._running = Generation()
+        generation.speaks = sampling.sentences
         if mode == "chat":
             self._forget()
         question = Message("user", prompt)
-        messages = [*self._system, *self._history, question]
-        history = self._history
-        generation.finished.add_done_callback(lambda future: self._ended(history, question, future))
-        answer = _Answer(generation, messages, sampling)
+        messages = [*self._conversation.context(), question]
+        conversation, cut = self._conversation, self._cut
+        generation.finished.add_done_callback(lambda done: self._ended(conversation, cut, question, done))
+        answer = _Answer(generation, messages, sampling, self._model, cut)
         self._starting = asyncio.ensure_future(self._start(answer, assisted=mode == "assistant"))
         return generation
 
     async def _start(self, answer: _Answer, *, assisted: bool = False, again: bool = False) -> None:
         """Have ``answer`` given. A worker that dies before it has said anything costs one more try, the one
         with ``again``."""
-        generation, dropped = answer.generation, self._dropped
+        generation, dropped = answer.generation, answer.cut.dropped
         try:
             said = await self._assist(generation, answer.messages[-1].content) if assisted else None
             if said is not None:
                 generation.end("stop", text=said)
                 return
             engine = await self._acquire(
-                self._model, lambda progress: generation.notice("loading", progress.fraction)
+                answer.model, lambda progress: generation.notice("loading", progress.fraction)
             )
             if generation.cancelled:
                 generation.end("cancelled")
@@ -141,45 +171,57 @@ class Session:
         Raises:
             CancelledError: the answer was cancelled. What was being carried out may have been done.
         """
-        assert self._assistant is not None
+        assert self._make_assistant is not None
         if generation.cancelled:  # before anything could have begun
             raise asyncio.CancelledError
+        self._assistant = self._assistant or await self._make_assistant()
         turn = asyncio.ensure_future(self._assistant.turn(prompt, generation))
         generation.handed_over(lambda: _stop(turn))
         with generation.watched():
             return await turn
 
-    def _ended(self, history: list[Message], question: Message, finished: asyncio.Future[Outcome]) -> None:
+    def _ended(
+        self, conversation: Conversation, cut: _Cut, question: Message, finished: asyncio.Future[Outcome]
+    ) -> None:
         self._running = None
         if finished.cancelled():  # whoever awaited it gave up; the answer is lost with it
             return
         outcome = finished.result()
-        if history is self._history:  # else the conversation was replaced while it was being answered
-            self._dropped = max(self._dropped, outcome.dropped)
+        cut.dropped = max(cut.dropped, outcome.dropped)
         if outcome.error is None and outcome.text:
-            self._history += [question, Message("assistant", outcome.text)]
+            conversation.add(question, Message("assistant", outcome.text))
+            if conversation is self._conversation:  # else it was replaced while it was being answered
+                self.on_change()
 
-    def messages(self) -> tuple[Message, ...]:
-        """Return the conversation so far, the system prompt first if there is one."""
-        return (*self._system, *self._history)
+    # --- The conversation -----------------------------------------------------------------------------
 
-    def set_context(self, messages: Sequence[Message]) -> None:
-        """Replace the conversation; a leading system message replaces the system prompt.
+    def replace(self, conversation: Conversation) -> None:
+        """Go on with another conversation; an answer in the making does not enter it."""
+        self._conversation = conversation
+        self._context_changed()
 
-        Raises:
-            InvalidValue: a system message that is not the first.
-        """
-        if any(message.role == "system" for message in messages[1:]):
-            raise InvalidValue("messages", "a later system message", "a system message in first place only")
-        split = 1 if messages and messages[0].role == "system" else 0
-        self._system, self._history = list(messages[:split]), list(messages[split:])
-        self._dropped = 0
-        self._forget()
+    def set_context(self, entries: Sequence[Entry]) -> None:
+        """Replace the conversation; raises as ``Conversation``."""
+        self.replace(self._conversation.replaced(entries))
+
+    def select_context(self, ids: Collection[int]) -> None:
+        """Give answers from the messages with these ids; raises as ``Conversation.select``."""
+        self._conversation.select(ids)
+        self._context_changed()
 
     def clear(self) -> None:
-        """Forget the conversation; the system prompt stays."""
-        self._history, self._dropped = [], 0
+        """Forget the conversation; the system message stays."""
+        self.replace(self._conversation.cleared())
+
+    def switch_model(self, model: InstalledModel, make_assistant: MakeAssistant | None) -> None:
+        """Have ``model`` give the next answers, from the same conversation in its own template."""
+        self._model, self._make_assistant, self._assistant = model, make_assistant, None
+        self._context_changed()
+
+    def _context_changed(self) -> None:
+        self._cut = _Cut()
         self._forget()
+        self.on_change()
 
     def _forget(self) -> None:
         """Let the next command refer to nothing that was said before."""

@@ -8,15 +8,17 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from bench.case import Case
-from bench.cases import convert, engine
+from bench.cases import actuator, convert, engine, service
 from kylin_gguf.errors import near
+
+FOLDERS = (actuator, convert, engine, service)
 
 
 def every() -> dict[str, Case]:
     """Return all cases by name."""
     found: list[Case] = []
-    for group in (convert, engine):
-        for module in pkgutil.iter_modules(group.__path__, f"{group.__name__}."):
+    for folder in FOLDERS:
+        for module in pkgutil.iter_modules(folder.__path__, f"{folder.__name__}."):
             found.append(importlib.import_module(module.name).CASE)
     return {case.name: case for case in sorted(found, key=lambda case: case.name)}
 

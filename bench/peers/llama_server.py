@@ -40,9 +40,13 @@ class LlamaServer:
         return [self.pid]
 
     async def chat(
-        self, messages: Sequence[Message], max_tokens: int, begun: asyncio.Event | None = None
+        self,
+        messages: Sequence[Message],
+        max_tokens: int,
+        begun: asyncio.Event | None = None,
+        json_schema: str = "",
     ) -> Reply:
-        """Answer, as ``Engine.chat``, through ``/v1/chat/completions``."""
+        """Answer, as ``Engine.chat``, through ``/v1/chat/completions``; in the form of ``json_schema``."""
         body = {
             "messages": [message.to_json() for message in messages],
             "max_tokens": max_tokens,
@@ -51,6 +55,9 @@ class LlamaServer:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
+        if json_schema:
+            form = {"name": "answer", "schema": json.loads(json_schema)}
+            body["response_format"] = {"type": "json_schema", "json_schema": form}
         reader, writer = await asyncio.open_connection(HOST, self.port, limit=_MAX_HEAD)
         chunks = []
         try:

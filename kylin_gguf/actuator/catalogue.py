@@ -126,10 +126,6 @@ class Command:
         examples = tuple(replace(example, command=command_id) for example in self.examples)
         return replace(self, id=command_id, examples=examples)
 
-    def signature(self) -> str:
-        """Return the command as it is shown to the model, such as ``volume.set level=0..100|+|-``."""
-        return " ".join((self.id, *(a.signature() for a in self.arguments)))
-
 
 def canonical(command_id: str, arguments: Arguments) -> str:
     """Return the one spelling of a command with its arguments: ``volume.set level=40``."""

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dbus_next.validators import is_object_path_valid
 
 from kylin_gguf.bus import names
-from kylin_gguf.bus.registry import Published, Registry
+from kylin_gguf.bus.root import RootPart
 from kylin_gguf.errors import InvalidValue, UnknownOption
 from kylin_gguf.records import ExecutorAddress
-
-if TYPE_CHECKING:
-    from kylin_gguf.service import Service
 
 EXECUTOR_PATH = f"{names.ROOT}/Executor"
 """Where an executor's object is unless it says otherwise."""
@@ -22,12 +19,8 @@ OPTIONS: Mapping[str, object] = {"executor": EXECUTOR_PATH, "keep_alive": True}
 """Options of RegisterCatalogue and their defaults."""
 
 
-class CatalogueMethods(Published):
+class CatalogueMethods(RootPart):
     """Register, refresh and remove catalogues. Each belongs to the connection that registered it."""
-
-    def __init__(self, registry: Registry, service: Service) -> None:
-        super().__init__(registry, names.ROOT)
-        self._service = service
 
     async def register_catalogue(self, caller: str, name: str, text: str, options: dict[str, Any]) -> None:
         """Method RegisterCatalogue."""

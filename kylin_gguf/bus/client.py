@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,16 +11,13 @@ from typing import Any, Self
 
 from dbus_next.message import Message as BusMessage
 
-from kylin_gguf import frames
 from kylin_gguf.bus import errors, names, private, values
-from kylin_gguf.bus.connection import LOST, Connection, take_descriptor
+from kylin_gguf.bus.client_session import SHORT_CALL_S, ClientSession
+from kylin_gguf.bus.connection import LOST, Connection
 from kylin_gguf.errors import ServiceUnavailable
-from kylin_gguf.frames import Frame
-from kylin_gguf.records import Message, Progress, ProgressCallback, Settings, no_progress
+from kylin_gguf.records import Progress, ProgressCallback, Settings, no_progress
 
-MAX_FRAME_BYTES = 1 << 20
 MAX_UNCLAIMED = 256
-SHORT_CALL_S = 25.0
 EXECUTE_CALL_S = 35.0
 TEXTS_PER_CALL = 64
 
@@ -182,11 +178,34 @@ class Client:
 
     # --- Conversations and commands ---------------------------------------------------------------
 
-    async def create_session(self, model: str = "", system: str = "", overflow: str = "") -> ClientSession:
-        """Begin a conversation; empty: the default model, the model's own system message, ``trim``."""
-        given = {"model": model or None, "system": system or None, "overflow": overflow or None}
-        path = await self._result(names.MANAGER, "CreateSession", "a{sv}", given)
-        return ClientSession(self, str(path))
+    async def create_session(
+        self, model: str = "", system: str = "", overflow: str = "", *, keep: bool = False
+    ) -> ClientSession:
+        """Begin a conversation; empty: the default model, the model's own system message, ``trim``.
+
+        One to ``keep`` is written down and found again by ``open_session``.
+        """
+        texts = {"model": model or None, "system": system or None, "overflow": overflow or None}
+        path = await self._result(names.MANAGER, "CreateSession", "a{sv}", texts | {"keep": keep or None})
+        return ClientSession(self.call, str(path))
+
+    async def open_session(self, session_id: str, model: str = "") -> ClientSession:
+        """Go on with a kept conversation; empty: with the model that it had."""
+        given = ("s", session_id, "a{sv}", {"model": model or None})
+        return ClientSession(self.call, str(await self._result(names.MANAGER, "OpenSession", *given)))
+
+    async def ask(self, session_id: str, prompt: str, **options: object) -> str:
+        """Return the answer of one turn of a kept conversation that nobody has open."""
+        return str(await self._result(names.MANAGER, "Ask", "s", session_id, "s", prompt, "a{sv}", options))
+
+    async def list_sessions(self) -> list[dict[str, Any]]:
+        """Return what ListSessions returns, as plain dictionaries."""
+        listed: list[dict[str, Any]] = await self._result(names.MANAGER, "ListSessions")
+        return listed
+
+    async def delete_session(self, session_id: str) -> None:
+        """Delete a kept conversation."""
+        await self.call(names.MANAGER, "DeleteSession", "s", session_id)
 
     async def interpret(self, utterance: str, model: str = "") -> dict[str, Any]:
         """Return the command for ``utterance``, as the JSON object of ``kylin-gguf act``."""
@@ -219,87 +238,3 @@ class Client:
         """Return the commands that ``interpret`` can answer with."""
         commands: list[dict[str, Any]] = await self._result(names.ACTUATOR, "ListCommands")
         return commands
-
-
-class ClientSession:
-    """A conversation. Made by ``Client.create_session``."""
-
-    def __init__(self, client: Client, path: str) -> None:
-        self._client = client
-        self._path = path
-
-    async def generate(self, prompt: str, **options: object) -> Answer:
-        """Start an answer; ``options`` are ``mode`` and those of ``SamplingOptions``."""
-        reply = await self._call("Generate", "a{sv}", {"prompt": prompt, **options})
-        request, index = reply.body
-        stream = socket.socket(fileno=take_descriptor(reply, index))
-        stream.setblocking(False)
-        reader, writer = await asyncio.open_unix_connection(sock=stream, limit=MAX_FRAME_BYTES)
-        return Answer(self._client, request, reader, writer)
-
-    async def complete(self, prompt: str, **options: object) -> str:
-        """Return a whole answer."""
-        return str((await self._call("Complete", "s", prompt, "a{sv}", options)).body[0])
-
-    async def model(self) -> str:
-        """Return the name of the model that this conversation is with."""
-        reply = await self._client.call(
-            names.PROPERTIES, "Get", "s", names.SESSION, "s", "Model", path=self._path
-        )
-        return str(values.plain(reply.body[0]))
-
-    async def messages(self) -> list[Message]:
-        """Return the conversation so far."""
-        reply = await self._call("Messages")
-        return [Message.from_json(message) for message in reply.body[0]]
-
-    async def set_context(self, messages: Sequence[Message]) -> None:
-        """Replace the conversation."""
-        await self._call("SetContext", "aa{ss}", [message.to_json() for message in messages])
-
-    async def clear(self) -> None:
-        """Forget the conversation."""
-        await self._call("Clear")
-
-    async def close(self) -> None:
-        """End the session."""
-        await self._call("Close")
-
-    async def _call(self, member: str, *arguments: object) -> BusMessage:
-        return await self._client.call(names.SESSION, member, *arguments, path=self._path)
-
-
-class Answer:
-    """The frames of one answer, as an async iterator that ends after the ``end`` frame."""
-
-    def __init__(
-        self, client: Client, path: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        self._client = client
-        self._path = path
-        self._reader = reader
-        self._writer = writer
-
-    async def __aiter__(self) -> AsyncIterator[Frame]:
-        """Yield the frames.
-
-        Raises:
-            ServiceUnavailable: the stream broke off before its ``end`` frame.
-        """
-        try:
-            while line := await self._reader.readline():
-                for frame in frames.decode([line]):
-                    yield frame
-                    if frame.get("type") == "end":
-                        return
-            raise ServiceUnavailable("the answer broke off")
-        finally:
-            self._writer.close()
-
-    async def confirm(self, consent: bool) -> None:
-        """Answer a ``confirm`` frame; raises NothingToConfirm when it comes too late."""
-        await self._client.call(names.REQUEST, "Confirm", "b", consent, path=self._path, timeout=SHORT_CALL_S)
-
-    async def cancel(self) -> None:
-        """Stop the answer; its last frame is still to be read."""
-        await self._client.call(names.REQUEST, "Cancel", path=self._path, timeout=SHORT_CALL_S)

@@ -184,6 +184,10 @@ class Connection:
         except ServiceUnavailable:
             return ""
 
+    async def user_of(self, name: str) -> int:
+        """Return the user id that the owner of ``name`` runs under, as the bus has it from the kernel."""
+        return int((await self.daemon("GetConnectionUnixUser", "s", [name]))[0])
+
     async def activatable(self, name: str) -> bool:
         """Return whether the bus can start an owner for ``name``."""
         return name in (await self.daemon("ListActivatableNames"))[0]

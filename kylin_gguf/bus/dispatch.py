@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import keyword
 import logging
 import re
 import socket
@@ -53,8 +54,9 @@ class Reply:
 
 
 def snake(member: str) -> str:
-    """Return the Python name of a member: ``CreateSession`` is ``create_session``."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", member).lower()
+    """Return the Python name of a member: ``CreateSession`` is ``create_session``, ``Import`` ``import_``."""
+    name = re.sub(r"(?<!^)(?=[A-Z])", "_", member).lower()
+    return f"{name}_" if keyword.iskeyword(name) else name
 
 
 def unknown(what: str, name: str, known: list[str]) -> UnknownObject:

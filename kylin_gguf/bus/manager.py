@@ -13,7 +13,7 @@ from kylin_gguf.bus.catalogues import CatalogueMethods
 from kylin_gguf.bus.dispatch import Reply, snake
 from kylin_gguf.bus.job import JobObject
 from kylin_gguf.bus.registry import Registry
-from kylin_gguf.bus.session import SessionObject
+from kylin_gguf.bus.session_methods import SessionMethods
 from kylin_gguf.errors import UnknownOption
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kylin_gguf.service import Service
 
 
-class RootObject(CatalogueMethods):
+class RootObject(CatalogueMethods, SessionMethods):
     """``Manager`` and ``Actuator`` around the service; everyone may call it."""
 
     interfaces = (names.MANAGER, names.ACTUATOR)
@@ -63,17 +63,6 @@ class RootObject(CatalogueMethods):
     async def plan(self, _: str, name: str, options: dict[str, Any]) -> str:
         """Method Plan."""
         return json.dumps(await self._service.plan(name, options), ensure_ascii=False)
-
-    async def create_session(self, caller: str, options: dict[str, Any]) -> str:
-        """Method CreateSession."""
-        await self.registry.adopt(caller)
-        release = self.registry.hold(caller, "sessions", names.MAX_SESSIONS)
-        try:
-            session = await self._service.create_session(options)
-        except BaseException:
-            release()
-            raise
-        return self.registry.add(SessionObject(self.registry, caller, session, release)).path
 
     async def embed(
         self, caller: str, name: str, texts: list[str], options: dict[str, Any]

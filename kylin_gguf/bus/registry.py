@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -13,7 +14,7 @@ from dbus_next.message import Message
 from kylin_gguf.bus import names, values
 from kylin_gguf.bus.connection import Connection
 from kylin_gguf.bus.contract import Interface
-from kylin_gguf.errors import AccessDenied, Busy, UnknownObject
+from kylin_gguf.errors import AccessDenied, Busy, ServiceUnavailable, UnknownObject
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +103,10 @@ class Registry:
         """Yield the objects of one connection, oldest first."""
         yield from [o for o in self._objects.values() if o.owner == owner]
 
+    def of_kind(self, kind: type[P]) -> Iterator[P]:
+        """Yield the objects of one class, whoever owns them, oldest first."""
+        yield from [o for o in self._objects.values() if isinstance(o, kind)]
+
     def children(self, path: str, caller: str) -> list[str]:
         """Return the names of the nodes directly below ``path`` that ``caller`` may see."""
         prefix = path.rstrip("/") + "/"
@@ -173,7 +178,8 @@ class Registry:
                 log.exception("stopping %s failed", published.path)
         for do in self._last_wills.pop(owner, {}).values():
             do()
-        await self.connection.unwatch(owner)
+        with contextlib.suppress(ServiceUnavailable):  # our own connection may be going, too
+            await self.connection.unwatch(owner)
 
     async def close(self) -> None:
         """Abandon every object, as when all owners had left."""
@@ -185,11 +191,16 @@ class Registry:
 
     # --- Signals ----------------------------------------------------------------------------------
 
-    def emit(self, published: Published, interface: str, signal: str, *arguments: object) -> None:
-        """Send a signal of ``published`` to its owner, or to everyone when it has none."""
+    def emit(
+        self, published: Published, interface: str, signal: str, *arguments: object
+    ) -> asyncio.Future[None]:
+        """Send a signal of ``published`` to its owner, or to everyone when it has none.
+
+        The future is done when the bus has taken it.
+        """
         signature = self.contract[interface].signals[signal]
         body = values.body(signature, arguments)
-        self._send(published, Message.new_signal(published.path, interface, signal, signature, body))
+        return self._send(published, Message.new_signal(published.path, interface, signal, signature, body))
 
     def announce(self, published: Published, interface: str, changed: Mapping[str, object]) -> None:
         """Send PropertiesChanged for those of ``changed`` whose changes the contract announces."""
@@ -204,7 +215,7 @@ class Registry:
             signal = ("PropertiesChanged", "sa{sv}as", body)
             self._send(published, Message.new_signal(published.path, names.PROPERTIES, *signal))
 
-    def _send(self, published: Published, signal: Message) -> None:
+    def _send(self, published: Published, signal: Message) -> asyncio.Future[None]:
         if published.owner:
             signal.destination = published.owner
-        self.connection.send(signal)
+        return self.connection.send(signal)

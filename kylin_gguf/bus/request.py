@@ -38,6 +38,11 @@ class RequestObject(Published):
         self._started = True
         self._report()
 
+    async def send_frames(self, lines: list[str]) -> None:
+        """Emit Frames, and return when the bus has taken it."""
+        if self.path in self.registry:
+            await self.registry.emit(self, names.REQUEST, "Frames", lines)
+
     async def cancel(self, _: str) -> None:
         """Method Cancel."""
         self._generation.cancel()

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from kylin_gguf import __version__
-from kylin_gguf.cli import act, actuator, chat, doctor, embed, models, output, plan, serve, status
+from kylin_gguf.cli import act, actuator, chat, doctor, embed, loaded, models, output, plan, serve, status
 from kylin_gguf.cli.errors import exit_code
 from kylin_gguf.errors import ConverterMissing, InternalError, KylinError
 from kylin_gguf.translation import translate as _
@@ -19,7 +19,7 @@ from kylin_gguf.translation import translate as _
 PROGRAM = "kylin-gguf"
 PLUGIN_GROUP = "kylin_gguf.commands"
 CONVERT = "convert"
-GROUPS = (models, serve, chat, act, actuator, embed, plan, status, doctor)
+GROUPS = (models, serve, chat, act, actuator, embed, plan, status, loaded, doctor)
 
 
 def _show_version(wanted: bool) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,26 +14,22 @@ import typer
 from rich.console import Console
 
 from kylin_gguf import catalogue, config
-from kylin_gguf.bus.client import Answer, Client, ClientSession
+from kylin_gguf.bus.client import Client
+from kylin_gguf.bus.client_session import Answer, ClientSession, failure_of
 from kylin_gguf.cli import output
 from kylin_gguf.cli.consent import ask
+from kylin_gguf.cli.conversation import Conversation
 from kylin_gguf.cli.models import AsJson, Model, reference
 from kylin_gguf.errors import (
-    Cancelled,
     FileMissing,
     KylinError,
     NothingToConfirm,
     UnknownModel,
-    near,
-    of_code,
 )
 from kylin_gguf.frames import Frame
 from kylin_gguf.records import Settings
 from kylin_gguf.store import notice
 from kylin_gguf.translation import translate as _
-
-PROMPT = "> "
-SLASH_COMMANDS = ("/clear", "/exit", "/help")
 
 
 def register(app: typer.Typer) -> None:
@@ -105,7 +101,10 @@ def chat(  # noqa: PLR0913, PLR0917 — one parameter for each option
                 runner.run(_ask(session, question, options, show))
             else:
                 _greet(settings, runner.run(session.model()))
-                _converse(runner.run, session, options, show)
+                talk = Conversation(
+                    runner.run, session, lambda text: runner.run(_ask(session, text, options, show))
+                )
+                talk.hold(settings.state_dir / "chat_history")
         finally:
             runner.run(client.close())
 
@@ -121,45 +120,6 @@ def _greet(settings: Settings, model: str) -> None:
     output.notice(_("{model}. /help lists commands, Ctrl-D ends.").format(model=model))
     with contextlib.suppress(UnknownModel):  # a file of the user's own has no note
         output.notice(notice(catalogue.load(settings.catalogue).get(model)))
-
-
-def _converse(
-    run: Callable[[Any], Any], session: ClientSession, options: Mapping[str, Any], show: _Text
-) -> None:
-    import readline  # noqa: F401, PLC0415 — its import gives input() line editing and history
-
-    while True:
-        try:
-            line = input(PROMPT).strip()
-        except KeyboardInterrupt:
-            print()
-            continue
-        except EOFError:
-            print()
-            return
-        if line == "/exit":
-            return
-        try:
-            if line.startswith("/"):
-                _command(run, session, line)
-            elif line:
-                run(_ask(session, line, options, show))
-        except Cancelled:
-            pass  # the answer was stopped, the conversation goes on
-        except KylinError as error:
-            output.notice(error.message())
-
-
-def _command(run: Callable[[Any], Any], session: ClientSession, line: str) -> None:
-    if line == "/clear":
-        run(session.clear())
-    elif line == "/help":
-        output.notice(_("/clear forgets the conversation. /exit or Ctrl-D ends. Ctrl-C stops an answer."))
-    else:
-        similar = ", ".join(near(line, SLASH_COMMANDS) or SLASH_COMMANDS)
-        output.notice(
-            _("There is no '{command}'; did you mean {similar}?").format(command=line, similar=similar)
-        )
 
 
 async def _ask(session: ClientSession, question: str, options: Mapping[str, Any], show: _Text) -> None:
@@ -191,10 +151,7 @@ async def _show(answer: Answer, show: _Text) -> KylinError | None:
             asking.cancel()
         if frame["type"] == "confirm":
             asking = asyncio.ensure_future(_confirm(answer, str(frame.get("text"))))
-        elif frame["type"] == "error":
-            failure = of_code(str(frame.get("code")), str(frame.get("message")))
-        elif frame["type"] == "end" and frame.get("reason") == "cancelled":
-            failure = Cancelled()
+        failure = failure or failure_of(frame)
     return failure
 
 

@@ -50,6 +50,11 @@ def size(count: float) -> str:
     return f"{count:.2f} GB"
 
 
+def clear_screen() -> None:
+    """Begin anew on a terminal; elsewhere nothing is cleared."""
+    Console().clear()
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table on a terminal, else lines of tab-separated values without a head."""
     console = Console()

@@ -12,7 +12,6 @@ from kylin_gguf import config, gguf_info
 from kylin_gguf.cli import output
 from kylin_gguf.cli.models import AsJson, open_store
 from kylin_gguf.offload import machine, machine_file
-from kylin_gguf.offload.plan import Request, plan
 from kylin_gguf.records import Placement
 from kylin_gguf.translation import translate as _
 
@@ -72,6 +71,9 @@ def show_plan(
     as_json: AsJson = False,
 ) -> None:
     """Command ``plan``."""
+    # Needs numpy, which no other command of this program has to wait for.
+    from kylin_gguf.offload.plan import Request, plan  # noqa: PLC0415
+
     settings = config.load()
     path = Path(model) if Path(model).exists() else open_store().resolve(model).path
     found = machine_file.read(described) if described else machine.probe(settings)

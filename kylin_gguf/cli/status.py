@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import contextlib
+import time
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -14,6 +16,8 @@ from kylin_gguf.cli.errors import EXIT_CODES
 from kylin_gguf.cli.models import AsJson
 from kylin_gguf.errors import ServiceUnavailable
 from kylin_gguf.translation import translate as _
+
+WATCH_S = 1.0
 
 
 def register(app: typer.Typer) -> None:
@@ -26,17 +30,39 @@ def register(app: typer.Typer) -> None:
     )(status)
 
 
-def status(as_json: AsJson = False) -> None:
+def status(
+    watch: Annotated[
+        bool, typer.Option("--watch", help=_("Show it again every second, until Ctrl-C."))
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Command ``status``."""
+    if watch:
+        with contextlib.suppress(KeyboardInterrupt):
+            _watch(as_json)
+        return
     found = asyncio.run(_properties())
+    _show(found, as_json=as_json)
+    if found is None:
+        raise typer.Exit(EXIT_CODES[ServiceUnavailable])
+
+
+def _watch(as_json: bool) -> NoReturn:
+    while True:
+        _show(asyncio.run(_properties()), as_json=as_json, again=True)
+        time.sleep(WATCH_S)
+
+
+def _show(found: dict[str, Any] | None, *, as_json: bool, again: bool = False) -> None:
     if as_json:
         output.print_json({"running": found is not None, **(found or {})})
-    elif found is None:
+        return
+    if again:
+        output.clear_screen()
+    if found is None:
         print(_("The service is not running. It starts by itself when it is needed."))
     else:
         _print(found)
-    if found is None:
-        raise typer.Exit(EXIT_CODES[ServiceUnavailable])
 
 
 async def _properties() -> dict[str, Any] | None:

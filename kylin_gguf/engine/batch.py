@@ -11,9 +11,6 @@ from collections.abc import Sequence
 import llama_cpp
 import numpy as np
 
-_TOKEN_SEQUENCES = 64
-"""Sequences that one token may belong to: a scored answer's beginning belongs to all that share it."""
-
 
 class Batch:
     """Up to ``capacity`` tokens, of which up to ``max_outputs`` give logits."""
@@ -23,8 +20,8 @@ class Batch:
         self.size = self.outputs = 0
         self._tokens = np.zeros(capacity, np.int32)
         self._positions = np.zeros(capacity, np.int32)
-        self._sequence_counts = np.zeros(capacity, np.int32)
-        self._sequences = np.zeros((capacity, _TOKEN_SEQUENCES), np.int32)
+        self._sequence_counts = np.ones(capacity, np.int32)
+        self._sequences = np.zeros((capacity, 1), np.int32)
         self._wants_logits = np.zeros(capacity, np.int8)
         as_int = ctypes.POINTER(ctypes.c_int32)
         rows = (as_int * capacity)()
@@ -46,25 +43,16 @@ class Batch:
         """How many more tokens fit."""
         return self.capacity - self.size
 
-    @property
-    def full(self) -> bool:
-        """Whether a token that gives logits may not be added any more."""
-        return self.size == self.capacity or self.outputs == self.max_outputs
-
     def clear(self) -> None:
         """Forget all tokens."""
         self.size = self.outputs = 0
 
-    def add(self, token: int, position: int, sequences: Sequence[int], *, logits: bool = False) -> int:
-        """Append one token that belongs to all of ``sequences``; return its index in the batch."""
+    def add(self, token: int, position: int, sequence: int, *, logits: bool = False) -> int:
+        """Append one token of ``sequence``; return its index in the batch."""
         index = self.size
         self._tokens[index] = token
         self._positions[index] = position
-        self._sequence_counts[index] = len(sequences)
-        if len(sequences) == 1:  # a stream's next token; slices take ten times as long
-            self._sequences[index, 0] = sequences[0]
-        else:
-            self._sequences[index, : len(sequences)] = sequences
+        self._sequences[index, 0] = sequence
         self._wants_logits[index] = logits
         self.size += 1
         self.outputs += logits
@@ -75,7 +63,6 @@ class Batch:
         start, end = self.size, self.size + len(tokens)
         self._tokens[start:end] = tokens
         self._positions[start:end] = np.arange(position, position + len(tokens))
-        self._sequence_counts[start:end] = 1
         self._sequences[start:end, 0] = sequence
         self._wants_logits[start:end] = False
         self.size = end

@@ -94,7 +94,7 @@ class Context:
             DecodeFailed: it cannot.
         """
         batch = self.new_batch()
-        batch.add(token, 0, [0], logits=True)
+        batch.add(token, 0, 0, logits=True)
         self.decode(batch)
         llama_cpp.llama_memory_clear(self._memory, True)
 

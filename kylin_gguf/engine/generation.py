@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from kylin_gguf import frames
+from kylin_gguf.engine import sentences
 from kylin_gguf.errors import KylinError, NothingToConfirm
 from kylin_gguf.frames import EndReason
 from kylin_gguf.records import Usage
@@ -47,6 +48,8 @@ class Generation:
         self._worker_end.setblocking(False)
         self.finished: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self.cancelled = False
+        self.speaks = False
+        """Whether the client wants whole sentences, too."""
         self.on_lost: Callable[[KylinError], None] | None = None
         """Called, instead of the stream being ended, with what became of a worker that died before it had
         said anything. None: nobody asks again."""
@@ -75,6 +78,12 @@ class Generation:
         """Write a frame that the service has to say, if the client listens. Only while no worker writes."""
         with contextlib.suppress(OSError):
             self._worker_end.send(frames.encode(frame), socket.MSG_NOSIGNAL)
+
+    def say(self, text: str) -> None:
+        """Write a text that is part of the answer, and its sentences if they are wanted."""
+        self.send(frames.text(text))
+        for sentence in sentences.split(text) if self.speaks else ():
+            self.send(frames.sentence(sentence))
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:

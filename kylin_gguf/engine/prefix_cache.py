@@ -12,15 +12,13 @@ edited turn goes back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kylin_gguf.engine.context import Context, State
 from kylin_gguf.engine.parking import Parking
 from kylin_gguf.engine.prefix_store import PrefixStore
 from kylin_gguf.engine.radix_tree import RadixTree
-from kylin_gguf.errors import Busy
 
 WORTH_READING = 16
 """Tokens that a file must save over what memory holds; fewer are computed sooner than read."""
@@ -199,35 +197,11 @@ class PrefixCache:
         self._park(victim)
         return True
 
-    @contextmanager
-    def lanes(self, count: int) -> Iterator[list[int]]:
-        """Lend ``count`` empty sequence ids; they are emptied afterwards.
-
-        Raises:
-            Busy: there are not so many.
-        """
-        while len(self._free) < count and self.evict():
-            pass
-        if len(self._free) < count:  # only where a context is so short that it has few sequences
-            raise Busy("sequences", len(self._free))
-        lanes = [self._free.pop() for _ in range(count)]
-        try:
-            yield lanes
-        finally:
-            for lane in lanes:
-                self._context.truncate(lane, 0)
-            self._free += lanes
-
     def known(self, prompt: Sequence[int]) -> int:
         """Return how many tokens of ``prompt`` memory holds."""
         wanted = prompt[:-1]
         parked = self._parking.match(wanted, whole=not self._context.cuttable)[1]
         return max(self._best(wanted)[1], parked)
-
-    def keep(self, slot: Slot) -> None:
-        """Write a slot's tokens to disk, unless they are there."""
-        if self._store and not self._store.has(slot.tokens):
-            self._store.write(slot.tokens, self._context.save(slot.sequence))
 
     def save(self) -> None:
         """Write what is worth keeping to disk, before the model is unloaded."""
@@ -240,5 +214,5 @@ class PrefixCache:
         # The most worth last: the store drops what was written first when it runs out of room.
         for slot in sorted(idle, key=lambda slot: slot.worth):
             longer_exists = self._context.cuttable and not self._tree.own(slot)
-            if not longer_exists:
-                self.keep(slot)
+            if not longer_exists and not self._store.has(slot.tokens):
+                self._store.write(slot.tokens, self._context.save(slot.sequence))

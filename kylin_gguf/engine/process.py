@@ -9,9 +9,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from kylin_gguf.engine.async_channel import AsyncChannel
 from kylin_gguf.engine.channel import Payload
@@ -27,12 +25,14 @@ from kylin_gguf.records import (
     Overflow,
     Placement,
     SamplingOptions,
-    ScoreRequest,
-    Scores,
     Settings,
     Speculation,
     StatesRequest,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
@@ -165,23 +165,6 @@ class EngineProcess:
         if self._reading is None or self._reading.done() or self._stopping or self._hung:
             raise WorkerDied(self.model.name, "it has ended")
 
-    async def score(self, request: ScoreRequest) -> Scores:
-        """Score ``request.continuations`` against each other.
-
-        Raises:
-            InvalidValue, ContextFull, TemplateFailed, WorkerDied: as the worker reports them.
-        """
-        messages = [message.to_json() for message in request.messages]
-        answer = await self._ask(
-            {
-                "op": "score",
-                "messages": messages,
-                "continuations": list(request.continuations),
-                "standing": request.standing,
-            }
-        )
-        return Scores(tuple(answer["logprobs"]), answer["prefill_ms"], answer["score_ms"])
-
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """Return one vector a text, in order, each of Euclidean length 1. Cancelling the task stops the work
         between two batches.
@@ -311,4 +294,6 @@ class EngineProcess:
 
 
 def _vectors(answer: Payload) -> NDArray[np.float32]:
+    import numpy as np  # noqa: PLC0415 - a third of the memory of a service that nobody uses
+
     return np.frombuffer(base64.b64decode(answer["vectors"]), np.float32).reshape(answer["shape"])

@@ -32,10 +32,9 @@ from kylin_gguf.engine.speculation.speculation import Speculation
 from kylin_gguf.engine.speculation.trial import PROMPTS, Trial
 from kylin_gguf.engine.stream import ClientStream
 from kylin_gguf.engine.tasks.generation import Generation
-from kylin_gguf.engine.tasks.scoring import Scoring
 from kylin_gguf.errors import KylinError, TemplateFailed, UnsupportedModel
 from kylin_gguf.frames import EndReason
-from kylin_gguf.records import Message, Placement, SamplingOptions, Scores, Usage
+from kylin_gguf.records import Message, Placement, SamplingOptions, Usage
 from kylin_gguf.records import Speculation as SpeculationState
 
 _PROGRESS_STEP = 0.02
@@ -60,7 +59,6 @@ class Requests:
         self._handlers: dict[str, Callable[[Payload, int | None], None]] = {
             "load": self._load,
             "generate": self._generate,
-            "score": self._score,
             "embed": self._embed,
             "states": self._states,
             "cancel": lambda payload, _: self.cancel(int(payload["id"])),
@@ -233,32 +231,6 @@ class Requests:
             report=report,
         )
         scheduler.submit(task)
-
-    def _score(self, payload: Payload, _: int | None) -> None:
-        request_id = int(payload["id"])
-
-        def report(scores: Scores | None, failure: KylinError | None) -> None:
-            if scores is None:
-                error = failure.to_wire() if failure else None
-                self._send({"event": "failed", "id": request_id, "error": error})
-                return
-            self._send(
-                {
-                    "event": "scored",
-                    "id": request_id,
-                    "logprobs": scores.logprobs,
-                    "prefill_ms": scores.prefill_ms,
-                    "score_ms": scores.score_ms,
-                }
-            )
-
-        scheduler = self._generating()
-        end = self._model.vocabulary.end_of_turn()
-        answers = [
-            [*self._model.vocabulary.tokenize(text, special=False), end] for text in payload["continuations"]
-        ]
-        prompt = self._encode([Message.from_json(item) for item in payload["messages"]])
-        scheduler.submit(Scoring(request_id, prompt, answers, report, standing=payload["standing"]))
 
     def _embed(self, payload: Payload, _: int | None) -> None:
         request_id = int(payload["id"])

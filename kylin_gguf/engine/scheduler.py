@@ -66,13 +66,8 @@ class Scheduler:
         guess = self._context.cuttable and not self._crowded
         if not self._step.fill(self._running, guess=guess) or not self._decode():
             return
-        finished = [share for share in self._step.shares if share.output is not None]
-        for share in finished:
+        for share in [share for share in self._step.shares if share.output is not None]:
             self._hand_over(share)
-        # Decodes of a task's own overwrite the logits: only after everyone has used them.
-        for share in finished:
-            if share.run in self._running and not share.run.pending:
-                self._settle(share.run)
 
     def close(self) -> None:
         """Keep on disk what was computed; requests that still run are not told."""
@@ -223,22 +218,6 @@ class Scheduler:
             if share.guesses:
                 self._context.truncate(run.slot.sequence, len(run.slot.tokens))
 
-    def _settle(self, run: Running) -> None:
-        try:
-            with self._cache.lanes(run.task.lanes) as lanes:
-                done = run.task.settle(self._context, run.slot, lanes)
-        except ContextFull as error:
-            if self._cache.evict(cells=True):
-                self._settle(run)
-                return
-            self._end(run, "error", error)
-            return
-        except KylinError as error:
-            self._end(run, "error", error)
-            return
-        if done:
-            self._leave(run)
-
     def _end(
         self, run: Running, reason: EndReason, failure: KylinError | None = None, *, forget: bool = False
     ) -> None:
@@ -250,8 +229,6 @@ class Scheduler:
     def _leave(self, run: Running) -> None:
         self._running.remove(run)
         self._crowded = False
-        if run.task.standing and run.prefilled:
-            self._cache.keep(run.slot)
         self._cache.release(run.slot)
 
 

@@ -101,7 +101,7 @@ class Step:
         guesses = run.task.guess(room) if room > 0 else ()
         if guesses:
             for position, token in enumerate(guesses, len(run.task.tokens)):
-                self._batch.add(token, position, (run.slot.sequence,), logits=True)
+                self._batch.add(token, position, run.slot.sequence, logits=True)
             self.shares = [Share(run, 1, 0, guesses)]
 
     def _share(self, run: Running, count: int) -> Share:
@@ -111,7 +111,7 @@ class Step:
         if count > 1:
             self._batch.extend(run.task.tokens[start:last], start, run.slot.sequence)
         wanted = count == run.pending
-        index = self._batch.add(run.task.tokens[last], last, (run.slot.sequence,), logits=wanted)
+        index = self._batch.add(run.task.tokens[last], last, run.slot.sequence, logits=wanted)
         return Share(run, count, index if wanted else None)
 
     def run(self, interrupted: Callable[[], bool] | None) -> bool:

@@ -48,6 +48,7 @@ from kylin_gguf.errors.convert import (
 from kylin_gguf.errors.engine import (
     Busy,
     ContextFull,
+    ConversationTooLong,
     DecodeFailed,
     DeviceMissing,
     EngineError,
@@ -79,11 +80,13 @@ from kylin_gguf.errors.model import (
 )
 from kylin_gguf.errors.store import (
     ChecksumMismatch,
+    KeptSessionsUnusable,
     NoSpace,
     NotWritable,
     SourceFailed,
     SourcesExhausted,
     StoreError,
+    UnknownKeptSession,
     UploadFailed,
 )
 from kylin_gguf.errors.usage import (
@@ -108,6 +111,7 @@ __all__ = [
     "ConfigError",
     "ConfirmationNeeded",
     "ContextFull",
+    "ConversationTooLong",
     "ConvertError",
     "ConverterMissing",
     "DecodeFailed",
@@ -121,6 +125,7 @@ __all__ = [
     "InternalError",
     "InvalidGrammar",
     "InvalidValue",
+    "KeptSessionsUnusable",
     "KylinError",
     "LibrariesMissing",
     "LibraryLoadFailed",
@@ -147,6 +152,7 @@ __all__ = [
     "TruncatedGguf",
     "UnknownArchitecture",
     "UnknownCatalogue",
+    "UnknownKeptSession",
     "UnknownModel",
     "UnknownObject",
     "UnknownOption",

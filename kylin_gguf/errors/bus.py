@@ -61,4 +61,4 @@ class FdPassingMissing(BusError):
 
     code: ClassVar[str] = "bus.no-fd-passing"
     sentence: ClassVar[str] = N_("Your connection cannot receive file descriptors.")
-    remedy: ClassVar[str] = N_("Negotiate Unix fd passing, or call Complete.")
+    remedy: ClassVar[str] = N_("Negotiate Unix fd passing, or call Stream or Complete.")

@@ -139,6 +139,22 @@ class ContextFull(EngineError):
 
 
 @dataclass(eq=False)
+class ConversationTooLong(EngineError):
+    """A conversation beyond what a session keeps, whether the model could read it or not."""
+
+    code: ClassVar[str] = "engine.conversation-too-long"
+    sentence: ClassVar[str] = N_(
+        "The conversation would have {messages} messages with {characters} characters; "
+        "the limits are {max_messages} and {max_characters}."
+    )
+    remedy: ClassVar[str] = N_("Clear the conversation, or begin another one.")
+    messages: int
+    characters: int
+    max_messages: int
+    max_characters: int
+
+
+@dataclass(eq=False)
 class TextTooLong(EngineError):
     """A text to embed that the model does not take whole. Counts in tokens."""
 

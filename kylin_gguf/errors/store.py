@@ -73,6 +73,27 @@ class SourcesExhausted(StoreError):
 
 
 @dataclass(eq=False)
+class UnknownKeptSession(StoreError):
+    """A kept session that does not exist (any more)."""
+
+    code: ClassVar[str] = "store.unknown-session"
+    sentence: ClassVar[str] = N_("No session is kept as '{session}'.")
+    remedy: ClassVar[str] = N_("It may have been deleted; ListSessions lists those there are.")
+    session: str
+
+
+@dataclass(eq=False)
+class KeptSessionsUnusable(StoreError):
+    """The file that kept sessions are in cannot be read or written; nothing was changed in it."""
+
+    code: ClassVar[str] = "store.sessions-unusable"
+    sentence: ClassVar[str] = N_("Kept sessions in {path} cannot be used: {reason}.")
+    remedy: ClassVar[str] = N_("Check the disk and the file's permissions; sessions that are not kept work.")
+    path: str
+    reason: str
+
+
+@dataclass(eq=False)
 class UploadFailed(StoreError):
     """A finished file that a hub did not take."""
 

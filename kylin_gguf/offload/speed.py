@@ -8,14 +8,15 @@ kind, which is good enough to prefer a GPU to the CPU and says little about seco
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeVar
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from kylin_gguf.records import Device
 
-Amount = TypeVar("Amount", float, npt.NDArray[np.float64])
+if TYPE_CHECKING:  # the service looks at devices long before it plans
+    import numpy as np
+    import numpy.typing as npt
+
+Amount = TypeVar("Amount", float, "npt.NDArray[np.float64]")
 Use = Literal["chat", "command", "document"]
 
 READ = 0.65

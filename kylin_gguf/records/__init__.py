@@ -4,7 +4,7 @@ Sizes are bytes, durations seconds, rates tokens per second unless a name says o
 """
 
 from kylin_gguf.records.commands import ADAPTER, Execution, ExecutorAddress, ResultValue
-from kylin_gguf.records.conversation import OVERFLOWS, ROLES, Message, Overflow, Role
+from kylin_gguf.records.conversation import OVERFLOWS, ROLES, Entry, Message, Overflow, Role
 from kylin_gguf.records.machine import Device, DeviceKind, FailedPlugin
 from kylin_gguf.records.models import (
     SPARE_SEQUENCES,
@@ -18,7 +18,7 @@ from kylin_gguf.records.models import (
     SpeculationWay,
 )
 from kylin_gguf.records.progress import Progress, ProgressCallback, no_progress
-from kylin_gguf.records.requests import ScoreRequest, Scores, StatesRequest, Usage
+from kylin_gguf.records.requests import StatesRequest, Usage
 from kylin_gguf.records.sampling import SamplingOptions
 from kylin_gguf.records.settings import Settings
 
@@ -29,6 +29,7 @@ __all__ = [
     "SPARE_SEQUENCES",
     "Device",
     "DeviceKind",
+    "Entry",
     "Execution",
     "ExecutorAddress",
     "FailedPlugin",
@@ -44,8 +45,6 @@ __all__ = [
     "ResultValue",
     "Role",
     "SamplingOptions",
-    "ScoreRequest",
-    "Scores",
     "Settings",
     "Share",
     "Speculation",

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 KvType = Literal["f16", "q8_0"]
-SpeculationWay = Literal["measuring", "lookup", "off"]
 """How keys and values are stored: q8_0 takes half the memory for a divergence hardly measurable."""
 
+SpeculationWay = Literal["measuring", "lookup", "off"]
+
 SPARE_SEQUENCES = 64
-"""Sequence ids beyond those of running requests, for prefixes that are kept and answers that are scored.
+"""Sequence ids beyond those of running requests, for prefixes that are kept.
 llama.cpp allows 256 in all (LLAMA_MAX_SEQ) and keeps room for the logits of one token of each."""
 
 LoadMode = Literal["instant", "throughput"]

@@ -42,34 +42,6 @@ class Usage:
 
 
 @dataclass(frozen=True)
-class ScoreRequest:
-    """Ask a model how well each of ``continuations`` follows ``messages`` as the assistant's turn.
-
-    The KV cache of whatever prefix two consecutive requests share is kept, so put what stays the same
-    first. Used by the actuator, which turns scores into a command.
-    """
-
-    messages: tuple[Message, ...]
-    continuations: tuple[str, ...]
-    standing: bool = False
-    """Whether later requests begin like this one, also after a restart: then the prefix is kept on disk."""
-
-
-@dataclass(frozen=True)
-class Scores:
-    """The answer to a ScoreRequest.
-
-    ``logprobs[i]`` is the natural logarithm of the probability of ``continuations[i]`` among the given
-    continuations only: at each branching node of their token trie the softmax is restricted to that
-    node's children, and forced tokens cost nothing. So ``sum(exp(logprobs)) == 1``.
-    """
-
-    logprobs: tuple[float, ...]
-    prefill_ms: float
-    score_ms: float
-
-
-@dataclass(frozen=True)
 class StatesRequest:
     """Ask a model what it makes of each of ``texts`` as the user's turn that follows ``messages``.
 

@@ -16,7 +16,8 @@ class SamplingOptions:
 
     ``temperature`` 0 is greedy and exact. ``seed`` -1 draws a fresh one. ``grammar`` is GBNF, ``json_schema``
     a JSON text; at most one of them. ``logprobs`` -1 is none, 0 the drawn tokens' only, n the n likeliest
-    tokens', too. ``thinking`` asks a reasoning model to think first.
+    tokens', too. ``thinking`` asks a reasoning model to think first; ``sentences`` for whole ones beside the
+    text as it comes.
     """
 
     temperature: float = 0.7
@@ -41,6 +42,7 @@ class SamplingOptions:
     json_schema: str = ""
     logprobs: int = -1
     thinking: bool = False
+    sentences: bool = False
 
     _RANGES: ClassVar[Mapping[str, tuple[float, float]]] = {
         "temperature": (0.0, 5.0),
@@ -66,6 +68,8 @@ class SamplingOptions:
         "grammar": "a GBNF grammar as text",
         "json_schema": "a JSON schema as text",
     }
+
+    _FLAGS: ClassVar[tuple[str, ...]] = ("thinking", "sentences")
 
     @classmethod
     @cache
@@ -94,7 +98,7 @@ class SamplingOptions:
             if not isinstance(value, str):
                 raise InvalidValue(name, repr(value), cls._TEXTS[name])
             return value
-        if name == "thinking":
+        if name in cls._FLAGS:
             if not isinstance(value, bool):
                 raise InvalidValue(name, repr(value), "true or false")
             return value

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kylin_gguf import frames
+from kylin_gguf.conversations import Conversation
 from kylin_gguf.errors import KylinError, UnknownModel, UnknownOption, UnsupportedModel
 from kylin_gguf.frames import EndReason
 from kylin_gguf.jobs import Job, run_async
 from kylin_gguf.records import (
+    Entry,
+    InstalledModel,
     LoadedModel,
     Message,
     Placement,
@@ -69,27 +72,34 @@ class FakeGeneration:
 
 class FakeSession:
     def __init__(self, model: str) -> None:
-        self.model = model
+        self.switch_model(model)
         self.closed = False
+        self.kept_as = ""
         self.generations: list[FakeGeneration] = []
-        self._messages: list[Message] = []
+        self.conversation = Conversation()
+
+    def switch_model(self, model: str) -> None:
+        self.model = InstalledModel(model, Path(f"/models/{model}.gguf"), 1, writable=False)
 
     async def generate(self, options: Mapping[str, Any]) -> FakeGeneration:
         rest = dict(options)
         prompt = rest.pop("prompt", "")
         SamplingOptions.from_options(rest)
-        self._messages.append(Message("user", prompt))
+        self.conversation.add(Message("user", prompt))
         self.generations.append(FakeGeneration(prompt))
         return self.generations[-1]
 
-    def messages(self) -> tuple[Message, ...]:
-        return tuple(self._messages)
+    def replace(self, conversation: Conversation) -> None:
+        self.conversation = conversation
 
-    def set_context(self, messages: Sequence[Message]) -> None:
-        self._messages = list(messages)
+    def set_context(self, entries: Sequence[Entry]) -> None:
+        self.replace(self.conversation.replaced(entries))
+
+    def select_context(self, ids: Collection[int]) -> None:
+        self.conversation.select(ids)
 
     def clear(self) -> None:
-        self._messages.clear()
+        self.replace(self.conversation.cleared())
 
     async def close(self) -> None:
         self.closed = True
@@ -105,6 +115,7 @@ class FakeService:
         self.jobs: list[Job[Any]] = []
         self.embedded: list[int] = []
         """The number of texts of each call for vectors; 0 for one that was cancelled."""
+        self.unloaded: list[str] = []
         self.is_busy = False
         self.closed = False
 
@@ -153,7 +164,9 @@ class FakeService:
     pull = load
 
     async def unload(self, model: str) -> None:
-        raise RuntimeError("a defect with a secret")
+        if model == "echo":
+            raise RuntimeError("a defect with a secret")
+        self.unloaded.append(model)
 
     async def remove(self, name: str) -> None:
         raise UnknownModel(name, ())
@@ -179,6 +192,11 @@ class FakeService:
                 raise UnknownOption(option, ("model", "system", "overflow"))
         self.sessions.append(FakeSession(options.get("model", "echo")))
         return self.sessions[-1]
+
+    async def switch_model(self, session: FakeSession, model: str) -> None:
+        if model not in ("echo", "vectors"):
+            raise UnknownModel(model, ("echo",))
+        session.switch_model(model)
 
     async def interpret(self, utterance: str, options: Mapping[str, Any]) -> dict[str, Any]:
         if "?" in utterance:

@@ -89,7 +89,9 @@ async def test_interruption_stops_a_single_answer(environment: dict[str, str], s
     assert service.sessions[0].generations[0].cancelled.is_set()
 
 
-async def test_conversation_on_a_terminal(environment: dict[str, str], service: FakeService) -> None:
+async def test_conversation_on_a_terminal(
+    environment: dict[str, str], service: FakeService, tmp_path: Path
+) -> None:
     leader, follower = pty.openpty()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "kylin_gguf", "chat"),
@@ -121,11 +123,33 @@ async def test_conversation_on_a_terminal(environment: dict[str, str], service: 
         await say("/claer")
         await expect("did you mean /clear")
         await say("/clear")
-        await say("again")
-        await expect("\r\nagain")
+        await say("/system Be brief.")
+        await say("/system")
+        await expect("Be brief.")
+        await say("/model nobody")
+        await expect("no model named 'nobody'")
+        await say("/model vectors")
+        await expect("vectors")
+        await say('"""again')
+        await expect(". ")
+        os.write(leader, b'and on"""\n')
+        await expect("againandon")
+        await say("/save")
+        await expect("not a valid value for /save")
+        await say(f"/save {tmp_path}/talk.json")
+        await expect("talk.json.")
+        await say("/clear")
+        await say(f"/load {tmp_path}/none.json")
+        await expect("none.json")
+        await say(f"/load {tmp_path}/talk.json")
         await say("/exit")
         assert await asyncio.wait_for(process.wait(), 30) == 0
-    assert [message.content for message in service.sessions[0].messages()] == ["again"]
+    session = service.sessions[0]
+    assert [entry.message.content for entry in session.conversation.entries] == ["Be brief.", "again\nand on"]
+    assert session.model.name == "vectors"
+    history = tmp_path / ".local/state/kylin-gguf/chat_history"
+    assert "hello there" in history.read_text(encoding="utf-8").splitlines()
+    assert history.stat().st_mode & 0o777 == 0o600
 
 
 async def test_act(run: Run) -> None:
@@ -183,3 +207,30 @@ async def test_status(run: Run) -> None:
     assert found["LoadedModels"][0]["name"] == "echo"
     status, output, _ = await run("status")
     assert "echo: 3.1 MB (2.1 MB private), loaded in 0.5 s, process 42" in output
+
+
+async def test_models_that_are_loaded(run: Run, service: FakeService) -> None:
+    status, output, _ = await run("ps")
+    assert (status, output) == (0, "echo\t3.1 MB\t2.1 MB\t4096\t0\t42\n")
+    status, output, _ = await run("ps", "--json")
+    assert (status, json.loads(output)["name"]) == (0, "echo")
+    for arguments in ([], ["echo", "--all"]):
+        assert (await run("stop", *arguments))[0] == 2
+    assert (await run("stop", "vectors"))[0] == 0
+    assert service.unloaded == ["vectors"]
+    assert (await run("stop", "--all"))[0] == 0
+    assert service.unloaded == ["vectors", "/models/echo.gguf"]
+
+
+async def test_status_is_watched_until_interrupted(environment: dict[str, str]) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "kylin_gguf", "status", "--watch", "--json"),
+        stdout=asyncio.subprocess.PIPE,
+        env=environment,
+    )
+    assert process.stdout is not None
+    for _ in range(2):
+        line = await asyncio.wait_for(process.stdout.readline(), 20)
+        assert json.loads(line)["running"]
+    process.send_signal(signal.SIGINT)
+    assert await asyncio.wait_for(process.wait(), 20) == 0

@@ -15,7 +15,8 @@ from dbus_next.message import Message as BusMessage
 
 from kylin_gguf import __version__, errors
 from kylin_gguf.bus import contract, names, values
-from kylin_gguf.bus.client import Client, ClientSession
+from kylin_gguf.bus.client import Client
+from kylin_gguf.bus.client_session import ClientSession
 from kylin_gguf.bus.connection import Connection
 from kylin_gguf.bus.server import Server
 from kylin_gguf.records import Message, Progress
@@ -117,7 +118,7 @@ async def test_stream_and_history(client: Client) -> None:
     await session.set_context([Message("system", "Be brief."), Message("user", "Hi")])
     assert await session.messages() == [Message("system", "Be brief."), Message("user", "Hi")]
     await session.clear()
-    assert await session.messages() == []
+    assert await session.messages() == [Message("system", "Be brief.")]
 
 
 async def test_cancel_ends_the_stream(client: Client) -> None:
@@ -245,14 +246,14 @@ async def test_caller_that_leaves_during_generate_leaves_nothing(
 async def test_others_are_denied(client: Client, connect: Connect) -> None:
     session = await client.create_session()
     stranger = await connect()
-    theirs = ClientSession(stranger, session._path)
+    theirs = ClientSession(stranger.call, session.path)
     for attempt in (theirs.messages, theirs.clear, theirs.close, lambda: theirs.generate("x")):
         with pytest.raises(errors.AccessDenied):
             await attempt()
     with pytest.raises(errors.AccessDenied):
-        await stranger.call(names.PROPERTIES, "GetAll", "s", names.SESSION, path=session._path)
+        await stranger.call(names.PROPERTIES, "GetAll", "s", names.SESSION, path=session.path)
     with pytest.raises(errors.AccessDenied):
-        await introspect(stranger, session._path)
+        await introspect(stranger, session.path)
     nodes = (await introspect(stranger, names.ROOT)).findall("node")
     assert not nodes, "objects of others are not listed"
     assert [node.get("name") for node in (await introspect(client, names.ROOT)).findall("node")] == [
@@ -277,7 +278,7 @@ async def test_objects_vanish_with_their_owner(
     assert service.jobs[0].state == "cancelled"
     other = await connect()
     with pytest.raises(errors.UnknownObject):
-        await ClientSession(other, session._path).messages()
+        await ClientSession(other.call, session.path).messages()
 
 
 async def test_limits_are_each_connections_own(client: Client, connect: Connect) -> None:
@@ -301,7 +302,7 @@ async def test_finished_requests_are_kept_in_a_bounded_number(client: Client) ->
     session = await client.create_session()
     first = await session.generate("a")
     assert [frame async for frame in first][-1]["type"] == "end"
-    reply = await client.call(names.PROPERTIES, "Get", "s", names.REQUEST, "s", "State", path=first._path)
+    reply = await client.call(names.PROPERTIES, "Get", "s", names.REQUEST, "s", "State", path=first.path)
     assert values.plain(reply.body[0]) == "stop"
     for _ in range(names.MAX_KEPT):
         await collect(session, "b")
@@ -434,7 +435,7 @@ async def test_call_without_reply_leaks_nothing(client: Client, service: FakeSer
     before = descriptors()
     message = BusMessage(
         names.BUS_NAME,
-        session._path,
+        session.path,
         names.SESSION,
         "Generate",
         signature="a{sv}",
@@ -460,8 +461,8 @@ async def test_introspection_is_the_committed_files(client: Client) -> None:
     answer = await session.generate("FOREVER")
     paths = {
         names.ROOT: (names.MANAGER, names.ACTUATOR),
-        session._path: (names.SESSION,),
-        answer._path: (names.REQUEST,),
+        session.path: (names.SESSION,),
+        answer.path: (names.REQUEST,),
         names.child("job", 1): (names.JOB,),
     }
     for path, interfaces in paths.items():

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from kylin_gguf.bus import names
-from kylin_gguf.bus.client import Client, ClientSession
+from kylin_gguf.bus.client import Client
+from kylin_gguf.bus.client_session import ClientSession
 from kylin_gguf.bus.connection import Connection
 from kylin_gguf.errors import AccessDenied, NothingToConfirm
 from tests.desktop.conftest import Desktop
@@ -84,7 +85,7 @@ async def test_nobody_else_says_yes(session: ClientSession, desktop: Desktop) ->
         if frame["type"] == "confirm":
             theirs = Client(stranger, await stranger.owner(names.BUS_NAME))
             with pytest.raises(AccessDenied):
-                await theirs.call(names.REQUEST, "Confirm", "b", True, path=answer._path, timeout=20)
+                await theirs.call(names.REQUEST, "Confirm", "b", True, path=answer.path, timeout=20)
             refused.append(frame)
             await answer.confirm(False)
     assert refused

@@ -56,5 +56,5 @@ async def test_commands_and_chat_in_one_conversation(
     last = await say("turn the volume down to 20 percent")
     assert [f["arguments"] for f in last if f["type"] == "command"] == [{"level": 20}]
     assert done == [("volume.set", {"level": 40}), ("volume.set", {"level": 20})]
-    roles = [message.role for message in session.messages()]
+    roles = [message.role for message in session.conversation.context()]
     assert roles == ["user", "assistant"] * 4

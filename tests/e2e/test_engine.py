@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 
 from kylin_gguf.engine.generation import Generation
-from kylin_gguf.engine.process import EngineProcess
 from kylin_gguf.errors import Busy, ContextFull, InvalidGrammar, InvalidValue, UnknownOption, WorkerDied
 from kylin_gguf.pool import EnginePool
-from kylin_gguf.records import InstalledModel, Message, ScoreRequest
+from kylin_gguf.records import InstalledModel, Message
 from kylin_gguf.sessions import Session
 
 from .conftest import ENDLESS, STALLED_S, Reading, read_frames
@@ -231,35 +230,6 @@ async def test_a_session_may_refuse_instead_of_trimming(pool: EnginePool, model:
         assert not left_out
     assert frames[-2]["code"] == ContextFull.code and "1000" in frames[-2]["message"]
     assert session.messages() == before, "a refused question is not part of the conversation"
-
-
-async def scored(engine: EngineProcess, utterance: str, continuations: tuple[str, ...]) -> tuple[float, ...]:
-    messages = (Message("system", "Answer with one word."), Message("user", utterance))
-    return (await engine.score(ScoreRequest(messages, continuations))).logprobs
-
-
-async def test_scores_are_probabilities_among_the_answers(pool: EnginePool, model: InstalledModel) -> None:
-    engine = await pool.acquire(model)
-    answers = ("Paris", "Paris is", "London", "Berlin", "none")
-    logprobs = await scored(engine, "What is the capital of France?", answers)
-    assert math.isclose(sum(map(math.exp, logprobs)), 1.0, rel_tol=1e-6)
-    single = await scored(engine, "What is the capital of France?", ("Paris",))
-    assert single == (0.0,)
-    with pytest.raises(InvalidValue):
-        await scored(engine, "x", ("a", "a"))
-
-
-async def test_batched_scores_equal_scores_of_pairs(pool: EnginePool, model: InstalledModel) -> None:
-    """Odds between two answers that part at the root do not depend on who else is asked about.
-
-    Scores of one decode and of another differ in the last bits; 0.2 is far above what that amounts to
-    and far below what a wrong position or sequence would make of it.
-    """
-    engine = await pool.acquire(model)
-    question, answers = "Name a large animal.", ("elephant", "whale", "table", "seven")
-    together = await scored(engine, question, answers)
-    first, second = await scored(engine, question, answers[:2])
-    assert math.isclose(together[0] - together[1], first - second, abs_tol=0.2)
 
 
 async def test_text_cannot_pretend_to_be_a_control_token(pool: EnginePool, model: InstalledModel) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from kylin_gguf import config
 from kylin_gguf.pool import EnginePool
-from kylin_gguf.records import InstalledModel, Message, ScoreRequest
+from kylin_gguf.records import InstalledModel
 from kylin_gguf.sessions import Session
 
 from .conftest import ENDLESS, STALLED_S, Reading, read_frames
@@ -135,17 +135,6 @@ async def test_a_restored_prefix_gives_the_answer_of_a_cold_run(
         assert usage(frames)["cached_tokens"] > usage(frames)["prompt_tokens"] * 0.9
     assert_same(alone[1], drawn(same))
     assert_same(alone[2], drawn(other))
-
-
-async def test_a_standing_prefix_is_on_disk_at_once(tmp_path: Path, model: InstalledModel) -> None:
-    """What is prewarmed comes again, also after a crash."""
-    messages = (Message("system", PASSAGE * 2), Message("user", "yes ->"))
-    async with engines(tmp_path) as pool:
-        engine = await pool.acquire(model)
-        await engine.score(ScoreRequest(messages, ("yes", "no")))
-        assert not list(tmp_path.glob("prefixes/*/*.prefix"))
-        await engine.score(ScoreRequest(messages, ("yes", "no"), standing=True))
-        await wait_for(lambda: any(tmp_path.glob("prefixes/*/*.prefix")))
 
 
 async def test_states_of_another_kind_of_cache_are_not_used(tmp_path: Path, model: InstalledModel) -> None:

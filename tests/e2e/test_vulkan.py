@@ -157,10 +157,10 @@ async def test_it_answers_through_the_service(
             properties = await client.properties()
             assert "Vulkan0" in {device["name"] for device in properties["Devices"]}
             session = await client.create_session(str(model.path))
-            answer = await session.complete("The capital of France is", temperature=0.0, max_tokens=4)
+            answer = await session.complete("Say hello.", temperature=0.0, max_tokens=4)
             (loaded,) = (await client.properties())["LoadedModels"]
     assert loaded["placement"]["gpu_layers"] == layers
-    assert "Paris" in answer
+    assert "Hello" in answer
 
 
 MIB = 1 << 20

@@ -68,7 +68,11 @@ class World:
             return FakeEngine()
 
         means = Means(lambda: self.catalogue, self._route, self._call)
-        self.session = Session(MODEL, acquire, assistant=Assistant(means, interpret))
+
+        async def make() -> Assistant:
+            return Assistant(means, interpret)
+
+        self.session = Session(MODEL, acquire, make_assistant=make)
 
     def _route(self, command_id: str) -> Route:
         return Route(self.catalogue.get(command_id), ADAPTER, command_id)
@@ -129,7 +133,10 @@ async def test_a_command_is_carried_out_and_told(world: World) -> None:
     assert found[-1] == {"type": "end", "reason": "stop"}
     assert world.given == [("volume.set", {"level": 40})]
     assert "40%" in spoken(found)
-    assert [m.content for m in world.session.messages()] == ["把音量调到百分之四十", spoken(found)]
+    assert [m.content for m in world.session.conversation.context()] == [
+        "把音量调到百分之四十",
+        spoken(found),
+    ]
 
 
 async def test_the_answer_is_in_the_language_of_the_question(world: World) -> None:
@@ -225,7 +232,7 @@ async def test_cancelling_a_command_that_waits(world: World) -> None:
         if frame["type"] == "confirm":
             generation.cancel()
     assert found[-1] == {"type": "end", "reason": "cancelled"}
-    assert world.given == [] and world.session.messages() == ()
+    assert world.given == [] and world.session.conversation.entries == ()
     assert spoken(await world.say("请静音"))  # the session goes on
 
 

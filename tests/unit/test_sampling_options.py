@@ -36,6 +36,7 @@ from kylin_gguf.records import Message, SamplingOptions
         ("logprobs", -1, -2),
         ("logprobs", 20, 21),
         ("thinking", True, 1),
+        ("sentences", True, "yes"),
         ("top_k", 1, True),
         ("temperature", 1.0, float("nan")),
     ],

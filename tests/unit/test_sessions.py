@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from kylin_gguf.conversations import Conversation
 from kylin_gguf.engine.generation import Generation, Outcome
 from kylin_gguf.engine.pending import PendingRequests
 from kylin_gguf.errors import ContextFull, KylinError, WorkerDied
-from kylin_gguf.records import InstalledModel, Message, SamplingOptions
+from kylin_gguf.records import Entry, InstalledModel, Message, SamplingOptions
 from kylin_gguf.sessions import Session
 
 MODEL = InstalledModel("m", Path("m.gguf"), 1, writable=False)
@@ -47,7 +48,7 @@ def session(engine: FakeEngine) -> Session:
     async def acquire(*_: object) -> Any:
         return engine
 
-    return Session(MODEL, acquire, "system")
+    return Session(MODEL, acquire, Conversation.beginning_with("system"))
 
 
 async def ask(session: Session, prompt: str) -> Outcome:
@@ -62,7 +63,8 @@ async def test_a_cut_is_remembered_and_the_history_stays_whole(session: Session,
     await ask(session, "c")
     assert [given["dropped"] for given in engine.given] == [0, 0, 2]
     assert engine.given[-1]["messages"] == ["system", "a", "yes", "b", "yes", "c"]
-    assert [message.content for message in session.messages()] == [*engine.given[-1]["messages"], "yes"]
+    said = [message.content for message in session.conversation.context()]
+    assert said == [*engine.given[-1]["messages"], "yes"]
     assert {given["overflow"] for given in engine.given} == {"trim"}
 
 
@@ -76,7 +78,9 @@ async def test_a_failed_answer_does_not_forget_the_cut(session: Session, engine:
     assert [given["dropped"] for given in engine.given] == [0, 4, 4]
 
 
-@pytest.mark.parametrize("replace", [lambda s: s.clear(), lambda s: s.set_context([Message("user", "z")])])
+@pytest.mark.parametrize(
+    "replace", [lambda s: s.clear(), lambda s: s.set_context([Entry(Message("user", "z"))])]
+)
 async def test_a_replaced_conversation_begins_at_its_own_beginning(
     session: Session, engine: FakeEngine, replace: Any
 ) -> None:
@@ -135,7 +139,7 @@ async def test_a_death_before_the_first_word_costs_one_more_try_and_no_error() -
         generation.stream.setblocking(False)
         assert generation.stream.recv(1000) == b"", "the client was told something"
     assert (outcome.reason, outcome.text, engine.asked) == ("stop", "yes", 2)
-    assert [message.content for message in session.messages()] == ["a", "yes"]
+    assert [message.content for message in session.conversation.context()] == ["a", "yes"]
 
 
 @pytest.mark.parametrize(("deaths", "speaks", "asked"), [(2, False, 2), (1, True, 1)])

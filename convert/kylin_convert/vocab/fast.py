@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -70,8 +71,9 @@ class FastTokenizer:
         if texts and max(texts) >= vocab_size:
             reason = f"token id {max(texts)} is beyond config.json's vocab_size of {vocab_size}"
             raise BadCheckpoint(str(self.path), reason)
-        for i, text in texts.items():
-            table.tokens[i], table.types[i] = self._entry(i, text)
+        with _guarded(self.path):
+            for i, text in texts.items():
+                table.tokens[i], table.types[i] = self._entry(i, text)
         return table
 
     def _entry(self, i: int, text: str) -> tuple[str, int]:
@@ -88,17 +90,19 @@ class FastTokenizer:
         """Return llama.cpp's name of the pre-tokeniser, told by how a probe is split; None if it has none.
 
         The method and the table are upstream's: a hash over the probe's token ids. Those include whatever
-        special tokens the tokenizer adds; where tokenizer_config.json alone asks for a leading BOS,
-        transformers adds it, so both readings are tried.
+        special tokens the tokenizer adds. Where tokenizer_config.json alone asks for a leading BOS,
+        transformers 4, with which the table was made, adds it, and 5 does not. That reading comes first: with
+        it DeepSeek's tokenizers are known by their own names, without it by those of other models.
         """
         probe, known = _fingerprints()
-        plain = self.tokenizer.encode(probe, add_special_tokens=False).ids
-        candidates = [self.tokenizer.encode(probe).ids, plain]
+        with _guarded(self.path):
+            plain = self.tokenizer.encode(probe, add_special_tokens=False).ids
+            candidates = [self.tokenizer.encode(probe).ids, plain]
         bos = self.settings.get("bos_token")
         text = bos["content"] if isinstance(bos, dict) else bos
         bos_id = self.tokenizer.token_to_id(text) if text else None
         if self.settings.get("add_bos_token") and bos_id is not None:
-            candidates.append([bos_id, *plain])
+            candidates.insert(0, [bos_id, *plain])
         for ids in candidates:
             if name := known.get(hashlib.sha256(str(ids).encode()).hexdigest()):
                 return name
@@ -106,18 +110,24 @@ class FastTokenizer:
 
 
 def _load(path: Path) -> Tokenizer:
-    try:
+    with _guarded(path):
         tokenizer = Tokenizer.from_file(str(path))
         # Files saved in training cut and pad; transformers ignores both unless it is asked to.
         tokenizer.no_truncation()
         tokenizer.no_padding()
         return tokenizer
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    # The library raises bare Exception for most of what its parser dislikes, for the rest a panic of its own,
-    # which is no Exception.
+
+
+@contextmanager
+def _guarded(path: Path) -> Iterator[None]:
+    """Turn what the library raises into errors of the file: bare Exceptions, and panics, which are none."""
+    try:
+        yield
     except BaseException as error:
-        raise BadCheckpoint(str(path), f"it cannot be loaded ({error})") from error
+        if type(error) is not Exception and type(error).__name__ != "PanicException":  # it cannot be imported
+            raise
+        reason = f"the tokenizers library cannot use it ({' '.join(str(error).split())})"
+        raise BadCheckpoint(str(path), reason) from error
 
 
 @cache

@@ -92,7 +92,7 @@ class EmbeddingContext:
             for position, token in enumerate(tokens):
                 if not self._batch.room:  # only a text that is alone, of a model that takes it in parts
                     self._compute()
-                self._batch.add(token, position, [sequence], logits=True)
+                self._batch.add(token, position, sequence, logits=True)
         self._compute()
         return self._normalised(len(texts))
 

@@ -127,7 +127,7 @@ class HiddenStateContext:
             shared = min(common_prefix(tokens, self._held), len(tokens) - 1)
             llama_cpp.llama_memory_seq_cp(self._memory, _START, sequence, 0, shared)
             for position in range(shared, len(tokens)):
-                index = self._batch.add(tokens[position], position, (sequence,))
+                index = self._batch.add(tokens[position], position, sequence)
             last.append(index)
         try:
             states = self._decode()[last]

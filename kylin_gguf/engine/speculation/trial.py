@@ -142,7 +142,7 @@ class Trial:
         """
         self._batch.clear()
         for position, token in enumerate(tokens, len(slot.tokens)):
-            self._batch.add(token, position, (slot.sequence,), logits=outputs)
+            self._batch.add(token, position, slot.sequence, logits=outputs)
         began = time.perf_counter()
         if not self._context.decode(self._batch, self._interrupted):
             raise _Interrupted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from kylin_gguf import frames
 from kylin_gguf.chat_template import END_OF_TURN
@@ -11,6 +11,7 @@ from kylin_gguf.engine.prefix_cache import Slot
 from kylin_gguf.engine.reasoning import Parts, ReasoningSplitter, is_tag, tags_of
 from kylin_gguf.engine.sampling import Sampler
 from kylin_gguf.engine.sampling.logprobs import LogProbs
+from kylin_gguf.engine.sentences import SentenceSplitter
 from kylin_gguf.engine.speculation.speculator import Speculator
 from kylin_gguf.engine.stream import ClientStream
 from kylin_gguf.engine.tasks.stopwatch import Stopwatch
@@ -48,14 +49,13 @@ class Generation:
         without ``speculator`` nothing is guessed."""
         self.id, self.tokens, self.stream = request_id, list(prompt), stream
         self.priority = Priority.INTERACTIVE
-        self.lanes = 0
-        self.standing = False
         self.cancelled = False
         self._vocabulary, self._options, self._report = vocabulary, options, report
         self._speculator = speculator
         self._sampler = Sampler(vocabulary, options, prompt)
         self._logprobs = LogProbs(vocabulary, options.logprobs) if options.logprobs >= 0 else None
         self._text = _assembler(vocabulary, template, prompt, options)
+        self._sentences = SentenceSplitter() if options.sentences else None
         self._unread, self._unsent_reasoning, self._unsent = b"", "", ""
         self._sent = 0.0
         self._prompt_tokens = len(prompt)
@@ -123,24 +123,26 @@ class Generation:
             self.stream.send(frames.reasoning(self._unsent_reasoning))
         if self._unsent:
             self.stream.send(frames.text(self._unsent))
+            self._speak(self._sentences.push(self._unsent) if self._sentences else ())
         for tokens in self._logprobs.take() if self._logprobs else ():
             self.stream.send(frames.logprobs(tokens))
         if self._unsent or self._unsent_reasoning:
             self._unsent_reasoning, self._unsent, self._sent = "", "", now
 
+    def _speak(self, sentences: Iterable[str]) -> None:
+        for sentence in sentences:
+            self.stream.send(frames.sentence(sentence))
+
     def guess(self, limit: int) -> Sequence[int]:
         """Return what may follow, no more than may still be drawn behind the next token."""
         return self._speculator.propose(self.tokens, min(limit, self.room - 1)) if self._speculator else ()
-
-    def settle(self, context: Context, slot: Slot, lanes: Sequence[int]) -> bool:
-        """Nothing: a generation's tokens travel in the common batch."""
-        return False
 
     def finish(self, reason: EndReason, failure: KylinError | None = None) -> None:
         """Send what was held back, the usage and the end, and report to the parent."""
         self._read()
         self._add(self._text.finish())
         self._send(self._sent)
+        self._speak(self._sentences.finish() if self._sentences else ())
         usage = self._stopwatch.usage(
             self._prompt_tokens,
             self._cached,

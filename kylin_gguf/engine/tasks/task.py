@@ -26,17 +26,11 @@ class Task(Protocol):
     priority: Priority
     tokens: list[int]
     """The prompt, and after it what the task has added: all of it goes through the model, in order."""
-    standing: bool
-    """Whether the prompt will come again after a restart, so that it is kept on disk at once."""
     cancelled: bool
 
     @property
     def room(self) -> int:
         """How many more tokens the task may add."""
-
-    @property
-    def lanes(self) -> int:
-        """How many sequences ``settle`` needs beside the slot's."""
 
     @property
     def paused(self) -> bool:
@@ -50,14 +44,11 @@ class Task(Protocol):
 
     def logits_ready(self, context: Context, slot: Slot, index: int) -> bool:
         """Use the logits of batch output ``index``, which follow the last token; return whether the task is
-        done. One that is not done has added a token, or has something to ``settle``."""
+        done. One that is not done has added a token."""
 
     def guess(self, limit: int) -> Sequence[int]:
         """Return at most ``limit`` tokens that may well follow ``tokens``: they are decoded together with the
         last token, and ``logits_ready`` is called once more behind each that is drawn."""
-
-    def settle(self, context: Context, slot: Slot, lanes: Sequence[int]) -> bool:
-        """Do what needs decodes of its own, on empty sequences ``lanes``; return whether the task is done."""
 
     def finish(self, reason: EndReason, failure: KylinError | None = None) -> None:
         """End the task. Called exactly once."""

@@ -8,7 +8,6 @@ import pytest
 
 from bench import cases, cli
 from bench.case import Case
-from bench.cases import engine
 from bench.cases.engine.soak import growth
 
 
@@ -21,9 +20,9 @@ def test_bars_are_of_figures_the_case_has(case: Case) -> None:
 
 
 def test_every_module_holds_the_case_of_its_name() -> None:
-    folder = Path(engine.__file__).parents[1]
-    modules = {f"{path.parent.name}/{path.stem}" for path in folder.glob("*/[a-z]*.py")}
-    assert set(cases.every()) == {name.replace("_", "-") for name in modules}
+    root = Path(cases.__file__).parent
+    modules = {path.relative_to(root).with_suffix("") for path in root.glob("*/[a-z]*.py")}
+    assert set(cases.every()) == {str(name).replace("_", "-") for name in modules}
 
 
 def test_cases_are_chosen_by_name_or_pattern_once() -> None:

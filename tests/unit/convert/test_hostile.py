@@ -104,6 +104,25 @@ def test_any_tokenizer(tmp_path: Path, name: str, file: str) -> None:
     check()
 
 
+@pytest.mark.parametrize(
+    ("place", "key"),
+    [(("post_processor", "special_tokens"), "[SEP]"), (("model", "vocab"), "[UNK]"), (("model",), "vocab")],
+)
+def test_what_the_tokenizers_library_cannot_use(tmp_path: Path, place: tuple[str, ...], key: str) -> None:
+    # The first is a panic of the library, which is no Exception, the others are bare ones.
+    folder = tmp_path / "bert"
+    CASES["bert"].write(folder)
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text("utf-8"))
+    inner = content
+    for name in place:
+        inner = inner[name]
+    del inner[key]
+    path.write_text(json.dumps(content), "utf-8")
+    with pytest.raises(BadCheckpoint, match="tokenizers library cannot use it"):
+        _attempt(folder)
+
+
 @pytest.mark.parametrize("file", ["modules.json", "1_Pooling/config.json"])
 def test_any_pooling(tmp_path: Path, file: str) -> None:
     folder = tmp_path / "bert"

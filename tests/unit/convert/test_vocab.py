@@ -78,6 +78,22 @@ def test_what_is_cut_and_padded_in_training_is_not_here(tmp_path: Path, known_pr
     assert read_vocabulary(tmp_path, known_probe).table.pre == "tiny"
 
 
+def test_a_configured_bos_is_part_of_what_a_pre_tokeniser_is_known_by(
+    tmp_path: Path, known_probe: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    plain = tokenizer.encode("probe text").ids
+    bos = tokenizer.token_to_id("<|im_start|>")
+    both = {
+        hashlib.sha256(str(ids).encode()).hexdigest(): name
+        for ids, name in ((plain, "plain"), ([bos, *plain], "with BOS"))
+    }
+    monkeypatch.setattr(fast, "_fingerprints", lambda: ("probe text", both))
+    assert read_vocabulary(tmp_path, known_probe).table.pre == "plain"
+    _settings(tmp_path, add_bos_token=True)
+    assert read_vocabulary(tmp_path, known_probe).table.pre == "with BOS"
+
+
 @pytest.mark.skipif(not SOURCES, reason="the pinned source is not unpacked: make native")
 def test_the_pre_tokenizers_are_upstreams() -> None:
     source = (SOURCES[-1] / "conversion" / "base.py").read_text(encoding="utf-8")

@@ -92,8 +92,6 @@ class Echo:
     length: int = 3
     priority: Priority = Priority.INTERACTIVE
     paused: bool = False
-    standing: bool = False
-    lanes: int = 0
     cancelled: bool = False
     guesses: int = 0
     cached: list[int] = field(default_factory=list)
@@ -132,9 +130,6 @@ class Echo:
             return ()
         coming = range(1000 + len(self.drawn), 1000 + self.length)
         return [token if token % 3 else 7 for token in coming][: min(limit, self.guesses, self.room - 1)]
-
-    def settle(self, context: FakeContext, slot: Slot, lanes: Sequence[int]) -> bool:
-        raise AssertionError("a task that added a token has nothing to settle")
 
     def finish(self, reason: str, failure: KylinError | None = None) -> None:
         self.ended.append((reason, failure))

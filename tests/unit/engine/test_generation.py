@@ -83,6 +83,16 @@ def test_a_block_that_the_prompt_opened_is_reasoning(vocabulary: Vocabulary) -> 
     assert (stream.joined("reasoning"), stream.joined("text")) == ("", "word")
 
 
+def test_sentences_come_where_asked_for_and_only_of_the_answer(vocabulary: Vocabulary) -> None:
+    said = "<think>Hm. So.</think>It rains. 下雨了。 And"
+    stream, _ = generated(vocabulary, said, sentences=True)
+    spoken = [frame["text"] for frame in stream.frames if frame["type"] == "sentence"]
+    assert spoken == ["It rains.", "下雨了。", "And"]
+    assert stream.joined("text") == "It rains. 下雨了。 And"
+    stream, _ = generated(vocabulary, said)
+    assert stream.joined("sentence") == ""
+
+
 def test_with_a_grammar_all_text_is_the_answer(vocabulary: Vocabulary) -> None:
     stream, _ = generated(vocabulary, "12", prompt="<think>", grammar="root ::= [0-9]+")
     assert (stream.joined("reasoning"), stream.joined("text")) == ("", "12")

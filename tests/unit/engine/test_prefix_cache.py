@@ -108,20 +108,6 @@ def test_only_cells_that_come_free_count_when_cells_are_wanted() -> None:
     assert cache.evict(cells=True) and len(context.cells) < before
 
 
-def test_lanes_are_empty_before_and_after() -> None:
-    context = FakeContext(length=400)
-    cache = PrefixCache(context)  # type: ignore[arg-type]
-    busy, _ = fill(context, cache, [9, 9, 9])
-    for index in range(SEQUENCES - 1):
-        slot, _ = fill(context, cache, [index + 10, 1])
-        cache.release(slot)
-    with cache.lanes(SEQUENCES - 1) as lanes:
-        assert len(set(lanes)) == SEQUENCES - 1 and busy.sequence not in lanes
-        assert not any(context.holds(lane) for lane in lanes)
-        context.share(busy.sequence, lanes[0], 3)
-    assert not context.holds(lanes[0]) and context.holds(busy.sequence) == [9, 9, 9]
-
-
 def store(root: Path) -> PrefixStore:
     return PrefixStore(root, "key", 1_000_000)
 

@@ -1,0 +1,1 @@
+"""What the service costs while nobody asks it anything, and how soon it is there."""

@@ -1,0 +1,143 @@
+"""How well a catalogue's examples and a model understand MASSIVE's 60 intents, each a command.
+
+    python -m bench.massive TRAIN.jsonl DEV.jsonl --language zh [--examples 10] [--model GGUF] [--rows N]
+
+The files have one JSON object a line with ``intent`` and, under ``zh`` and ``en``, the utterance (MASSIVE 1.0,
+FitzGerald et al. 2022, CC BY 4.0). ``--examples``: so many of each intent, drawn by their hashes, or 0 for all.
+No model is trained; what it is shown, and how what it makes of a row is weighed, is the product's own way.
+There is no "none" in MASSIVE: the best intent counts. Prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kylin_gguf import config
+from kylin_gguf.actuator.catalogue import Command, CommandCatalogue, Example
+from kylin_gguf.actuator.index import Index
+from kylin_gguf.actuator.shortlist import Match
+from kylin_gguf.actuator.study import Study
+from kylin_gguf.actuator.values import Utterance
+from kylin_gguf.actuator.wording import normalise
+from kylin_gguf.model_states import ModelStates
+from kylin_gguf.pool import EnginePool
+from kylin_gguf.records import InstalledModel, Progress
+
+
+@dataclass(frozen=True)
+class Row:
+    """What somebody says, and the intent."""
+
+    text: str
+    intent: str
+
+
+def read(path: Path, language: str) -> list[Row]:
+    """Return the rows of a file."""
+    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return [Row(normalise(row[language]), row["intent"]) for row in rows]
+
+
+def drawn(rows: Sequence[Row], count: int) -> list[Row]:
+    """Return ``count`` rows of each intent, or all for 0: always the same ones."""
+    order = sorted(rows, key=lambda row: hashlib.blake2b(row.text.encode()).digest())
+    taken: dict[str, int] = {}
+    chosen = []
+    for row in order:
+        taken[row.intent] = taken.get(row.intent, 0) + 1
+        if not count or taken[row.intent] <= count:
+            chosen.append(row)
+    return chosen
+
+
+def catalogue(rows: Sequence[Row]) -> CommandCatalogue:
+    """Return a catalogue in which each intent is a command without arguments."""
+    examples: dict[str, dict[str, Example]] = {}
+    for row in rows:
+        examples.setdefault(row.intent, {})[row.text] = Example(row.text, row.intent)
+    commands = (Command(intent, {}, (), tuple(of.values())) for intent, of in examples.items())
+    return CommandCatalogue("massive", tuple(commands))
+
+
+def _best(match: Match) -> str | None:
+    return max(match.scores.items(), key=lambda item: item[1])[0].command
+
+
+def _tell(event: Progress) -> None:
+    print(f"\r{event.stage} {event.fraction:.0%} ", end="", file=sys.stderr)
+
+
+async def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the accuracies."""
+    train = drawn(read(options.train, options.language), options.examples)
+    dev = read(options.dev, options.language)[: options.rows or None]
+    index = Index.train(catalogue(train))
+    alone = [_best(index.match(Utterance(row.text))) == row.intent for row in dev]
+    found: dict[str, Any] = {
+        "language": options.language,
+        "examples": options.examples or "all",
+        "rows": len(dev),
+        "wording": round(100 * statistics.mean(alone), 2),
+    }
+    if not options.model:
+        return found
+    model = InstalledModel(options.model.stem, options.model, options.model.stat().st_size, writable=False)
+    with tempfile.TemporaryDirectory() as scratch:
+        pool = EnginePool(config.load({"speculation": "off", "cache_dir": scratch}))
+        try:
+            return found | {"model": model.name} | await _with_model(pool, model, index, dev, Path(scratch))
+        finally:
+            await pool.close()
+
+
+async def _with_model(
+    pool: EnginePool, model: InstalledModel, index: Index, dev: Sequence[Row], scratch: Path
+) -> dict[str, Any]:
+    async def find() -> InstalledModel:
+        return model
+
+    study, states = Study(scratch / "readouts", each=len(index.shortlist.examples)), ModelStates(pool, find)
+    began = time.perf_counter()
+    await study.learn([index], states, _tell)
+    learnt = time.perf_counter()
+    right, times = [], []
+    for row in dev:
+        asked = time.perf_counter()
+        heard = await study.hear([index], row.text, states)
+        assert heard, "it has just learnt"
+        right.append(_best(index.match(Utterance(row.text), (), heard[0])) == row.intent)
+        times.append((time.perf_counter() - asked) * 1e3)
+    return {
+        "right": round(100 * statistics.mean(right), 2),
+        "learn_s": round(learnt - began, 1),
+        "p50_ms": round(statistics.median(times), 1),
+    }
+
+
+def main() -> None:
+    """Measure what the arguments ask for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("train", type=Path)
+    parser.add_argument("dev", type=Path)
+    parser.add_argument("--language", choices=("zh", "en"), required=True)
+    parser.add_argument("--examples", type=int, default=10)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--rows", type=int, default=0)
+    print(json.dumps(asyncio.run(measure(parser.parse_args())), ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()
