@@ -4,8 +4,9 @@
 
 Loads each model in a real worker for each context: on the CPU, and with --vulkan with all and with half of
 the layers on the first Vulkan device. Mesa's software device will do, with GGML_VK_VISIBLE_DEVICES=0. Without
---model it takes ``MEASURED`` of ``bench.offload.shapes``, for Vulkan with a small vocabulary, since lavapipe
-takes no tensor larger than 128 MiB. Writes bench/results/MACHINE/offload-accuracy-*.json and prints a table.
+--model it takes ``MEASURED`` of ``bench.offload.shapes``, for Vulkan with a small vocabulary and half the
+experts, since lavapipe takes no tensor larger than 128 MiB. Writes
+bench/results/MACHINE/offload-accuracy-*.json after each model and prints a table.
 Exit status 1 when an estimate is off by more than 5 % and more than 64 MB.
 """
 
@@ -95,7 +96,7 @@ def _buffers(expected: Memory) -> int:
 def models(scratch: Path, *, small: bool) -> Iterator[Path]:
     """Write the shapes and yield them."""
     for name in shapes.MEASURED:
-        shape = shapes.SHAPES[name]()
+        shape = shapes.SHAPES[shapes.SMALL_TENSORS.get(name, name) if small else name]()
         if small:
             shape = replace(shape, vocabulary=SMALL_VOCABULARY)
         yield shapes.write(shape, scratch / f"{name}.gguf")
@@ -124,7 +125,7 @@ async def main() -> int:
                     row = await measure(info, context, share, found, settings)
                     rows.append(row)
                     _print(row)
-    _write(f"offload-accuracy-{'vulkan' if chosen.vulkan else 'cpu'}", rows)
+            _write(f"offload-accuracy-{'vulkan' if chosen.vulkan else 'cpu'}", rows)
     return 0 if all(row.holds for row in rows) else 1
 
 

@@ -64,7 +64,9 @@ def problems(info: GgufInfo, found: Machine, request: Request, placement: Placem
     free = {device.name: device.memory_free for device in found.devices}
     if any(share.memory > free[share.device] - GPU_MARGIN for share in placement.shares):
         broken.append("over a device's budget")
-    if placement.fits and placement.memory > RAM_SHARE * found.memory:
+    shared = {device.name for device in found.devices if device.kind == "igpu"}
+    in_ram = placement.memory + sum(share.memory for share in placement.shares if share.device in shared)
+    if placement.fits and in_ram > RAM_SHARE * found.memory:
         broken.append("over the budget of RAM")
     if placement != plan(info, found, request):
         broken.append("another plan the second time")

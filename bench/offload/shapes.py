@@ -286,9 +286,12 @@ SHAPES: dict[str, Callable[[], Shape]] = {
     "qwen3-1.7b": qwen3,
     "gemma3-1b": gemma3,
     "qwen3-30b-a3b-cut": lambda: qwen3moe(4),
+    "qwen3-15b-a3b-cut": lambda: qwen3moe(4, 64),
     "deepseek2-cut": deepseek2,
     "lfm2-350m": lfm2,
     "qwen3.5-0.8b": qwen35,
 }
 MEASURED = ("qwen3-1.7b", "gemma3-1b", "qwen3-30b-a3b-cut", "deepseek2-cut", "lfm2-350m", "qwen3.5-0.8b")
 """Those that a machine with 8 GB of RAM can load."""
+SMALL_TENSORS = {"qwen3-30b-a3b-cut": "qwen3-15b-a3b-cut"}
+"""What stands for one whose tensors are larger than a driver takes."""

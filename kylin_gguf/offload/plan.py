@@ -132,10 +132,11 @@ class _Planner:
     def placement(self, reasons: list[str]) -> Placement:
         way = self._found or self._regardless()
         memory = self._estimator.memory(way.layout)
+        in_ram = self._in_ram(way, memory)
         threads = self._request.threads or self._machine.cores
         chosen = zip(way.devices, way.layout.layers, memory.devices, strict=True)
         shares = tuple(Share(device.name, layers, use.total) for device, layers, use in chosen)
-        reasons = [*reasons, *self._where(way, shares), *self._ram_reasons(memory)]
+        reasons = [*reasons, *self._where(way, shares), *self._ram_reasons(in_ram)]
         reasons.append(_say(N_("{0} threads: one a core this process may use"), threads))
         return Placement(
             gpu_layers=sum(way.layout.layers),
@@ -151,7 +152,7 @@ class _Planner:
             ram_experts=way.layout.ram_experts,
             decode=round(way.decode, 3),
             prompt=round(way.prompt, 3),
-            fits=memory.ram.total <= self._room.ram,
+            fits=in_ram <= self._room.ram,
             reasons=tuple(reasons),
         )
 
@@ -163,13 +164,20 @@ class _Planner:
             unlimited = Room(1 << 62, ((self._devices[0], 1 << 62),))
             return next(self._search.with_devices(unlimited, wanted))
         ways = [self._search.unconstrained(Layout(repack=self._request.mode == "throughput"))]
-        if wanted:
-            ways += self._search.with_devices(Room(1 << 62, self._room.devices))
+        # What a GPU in the processor takes cannot be dropped, and there is too little already.
+        cards = tuple(item for item in self._room.devices if item[0].kind == "gpu")
+        ways += self._search.with_devices(Room(1 << 62, cards))
         slowed = [self._search.from_disk(way, self._missing(way)) for way in ways]
         return min(slowed, key=lambda way: way.seconds)
 
     def _missing(self, way: Way) -> int:
-        return max(self._estimator.memory(way.layout).ram.total - self._room.ram, 0)
+        return max(self._in_ram(way, self._estimator.memory(way.layout)) - self._room.ram, 0)
+
+    @staticmethod
+    def _in_ram(way: Way, memory: Memory) -> int:
+        """Return what is taken of the RAM, by GPUs in the processor, too."""
+        shared = zip(way.devices, memory.devices, strict=True)
+        return memory.ram.total + sum(use.total for device, use in shared if device.kind == "igpu")
 
     def _where(self, way: Way, shares: tuple[Share, ...]) -> Iterator[str]:
         if not shares:
@@ -215,12 +223,12 @@ class _Planner:
             more = N_("with {0} MiB more on {1} all layers would be there")
             yield _say(more, -(-missing >> 20), device.description)
 
-    def _ram_reasons(self, memory: Memory) -> Iterator[str]:
-        if memory.ram.total > self._room.ram:
+    def _ram_reasons(self, needed: int) -> Iterator[str]:
+        if needed > self._room.ram:
             reason = N_(
                 "slow: {0} MiB needed and {1} MiB free, so weights will be read from disk again and again"
             )
-            yield _say(reason, memory.ram.total >> 20, self._room.ram >> 20)
+            yield _say(reason, needed >> 20, self._room.ram >> 20)
 
 
 def _usable(machine: Machine, request: Request) -> tuple[Device, ...]:

@@ -85,6 +85,16 @@ def test_what_the_user_fixed_is_kept() -> None:
     assert (placement.threads, placement.gpu_layers) == (3, 5)
 
 
+def test_a_gpu_in_the_processor_takes_no_more_than_ram_has_even_where_nothing_fits() -> None:
+    shared = replace(CARD, kind="igpu")
+    for memory in (GIB // 2, GIB, 2 * GIB):
+        machine = Machine(4, memory, (shared,))
+        placement = plan(MODEL, machine, Request(16_384))
+        taken = placement.memory + sum(share.memory for share in placement.shares)
+        assert placement.fits == (taken <= RAM_SHARE * memory)
+        assert placement.fits or not placement.shares
+
+
 def test_layers_that_were_asked_for_and_do_not_fit_are_placed_and_said() -> None:
     tiny = replace(CARD, memory_free=GIB)
     placement = plan(MODEL, replace(AMPLE, devices=(tiny,)), Request(4096, gpu_layers=25))
