@@ -116,7 +116,7 @@ async def _with_model(
         asked = time.perf_counter()
         heard = await study.hear([index], row.text, states)
         assert heard, "it has just learnt"
-        right.append(_best(index.match(Utterance(row.text), (), heard[0])) == row.intent)
+        right.append(_best(index.match(Utterance(row.text), (), heard.scores[0])) == row.intent)
         times.append((time.perf_counter() - asked) * 1e3)
     return {
         "right": round(100 * statistics.mean(right), 2),

@@ -53,9 +53,11 @@ class Offer:
     def match(self, text: str, heard: Heard | None = None) -> Match:
         """Compare normalised ``text`` with every example of every catalogue; ``heard`` is what a model makes
         of it, if one was asked."""
-        said, additions = Utterance(text), heard or (None,) * len(self.indexes)
-        pairs = zip(self.indexes, additions, strict=True)
-        return together(index.match(said, self.unavailable, addition) for index, addition in pairs)
+        said = Utterance(text)
+        if heard is None:
+            return together(index.match(said, self.unavailable) for index in self.indexes)
+        pairs = zip(self.indexes, heard.scores, strict=True)
+        return together(index.match(said, self.unavailable, scores, heard.trust) for index, scores in pairs)
 
 
 @dataclass(frozen=True)

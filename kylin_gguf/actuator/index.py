@@ -78,9 +78,14 @@ class Index:
         return tuple(Example(text, None) for text in found if text not in claimed)
 
     def match(
-        self, said: Utterance, unavailable: Collection[str] = (), heard: Mapping[Meaning, float] | None = None
+        self,
+        said: Utterance,
+        unavailable: Collection[str] = (),
+        heard: Mapping[Meaning, float] | None = None,
+        trust: float = 0.0,
     ) -> Match:
-        """Compare an utterance with every example; ``heard`` is what a model adds to the scores.
+        """Compare an utterance with every example; ``heard`` is what a model adds to the scores. Where it is
+        missing although another catalogue has it, with ``trust``, the model is taken to be of the same mind.
 
         A command that takes any name or words is believed by half for the words of the utterance and by half
         for its frame, in which the values are left out. What ``unavailable`` commands are like counts as
@@ -96,8 +101,10 @@ class Index:
             for meaning, score in framed.scores.items():
                 if meaning.command in commands:
                     scores[meaning] = (scores[meaning] + score + shift) / 2
-        for meaning, score in (heard or {}).items():
-            scores[meaning] += score
+        if heard is None:
+            scores = {meaning: score * (1 + trust) for meaning, score in scores.items()}
+        else:
+            scores = {meaning: score + heard.get(meaning, 0.0) for meaning, score in scores.items()}
         if unavailable:
             scores = _without(scores, unavailable)
         return Match(scores, self._own(nearest))

@@ -145,7 +145,8 @@ class Interpreter:
         if self._study and model and candidates and not _sure(candidates, beliefs):
             heard = await self._study.hear(offer.indexes, text, model)
             if heard:
-                candidates, beliefs = _weigh(offer, utterance, text, offer.match(text, heard))
+                match = offer.match(text, heard)
+                candidates, beliefs = _weigh(offer, utterance, text, match, NONE_BIAS * (1 + heard.trust))
                 decided_by = "model"
         ended = time.perf_counter()
         ms = {"shortlist": shortlisted - started, "model": ended - shortlisted, "total": ended - started}
@@ -203,11 +204,11 @@ def _sure(candidates: Sequence[Candidate], beliefs: Sequence[float]) -> bool:
 
 
 def _weigh(
-    offer: Offer, utterance: str, text: str, match: Match
+    offer: Offer, utterance: str, text: str, match: Match, none_bias: float = NONE_BIAS
 ) -> tuple[Sequence[Candidate], Sequence[float]]:
     """Return the candidates, and the beliefs in them and then in none."""
     candidates = enumerate_candidates(offer.catalogue, text, match, CANDIDATES, spoken(utterance))
-    none = max(0.0, match.scores.get(Meaning(None), 0.0)) + NONE_BIAS
+    none = max(0.0, match.scores.get(Meaning(None), 0.0)) + none_bias
     return candidates, softmax([SCORE_WEIGHT * score for score in (*(c.score for c in candidates), none)])
 
 

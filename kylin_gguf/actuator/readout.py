@@ -27,7 +27,7 @@ class Readout:
     """What was learnt from one catalogue's examples and one model. Immutable.
 
     ``mean`` has the width of the model, ``weights`` that times ``len(meanings)``. ``trust`` is how much its
-    scores count beside those of the wording.
+    scores should count beside those of the wording.
     """
 
     meanings: tuple[Meaning, ...]
@@ -56,13 +56,14 @@ class Readout:
         right = float(np.mean(held_out.argmax(axis=1) == classes))
         return cls(known, mean, weights, min(right / (2 * max(1 - right, 1e-6)), MAX_TRUST))
 
-    def scores(self, state: Vector) -> dict[Meaning, float]:
-        """Return what to add to the score of each meaning for an utterance's ``state``, shape (width,).
+    def scores(self, state: Vector, trust: float) -> dict[Meaning, float]:
+        """Return what to add to the score of each meaning for an utterance's ``state``, shape (width,): its
+        outputs, which are about 0 to 1, times ``trust``.
 
         A state that is no state adds nothing.
         """
         with np.errstate(all="ignore"):
-            outputs = self.trust * (_unit(state - self.mean) @ self.weights)
+            outputs = trust * (_unit(state - self.mean) @ self.weights)
             outputs = np.nan_to_num(outputs, posinf=0.0, neginf=0.0)
         return dict(zip(self.meanings, outputs.tolist(), strict=True))
 

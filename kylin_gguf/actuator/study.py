@@ -7,7 +7,7 @@ import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -31,8 +31,14 @@ CHUNK = 32
 """Texts of one request: what is lost when the model is unloaded meanwhile is some seconds' work."""
 MAX_FILES = 32
 
-Heard = tuple[Mapping[Meaning, float], ...]
-"""For each index, what a model adds to the score of each meaning."""
+
+class Heard(NamedTuple):
+    """What a model makes of an utterance: for each index, what it adds to the score of each meaning, and None
+    for one that it has yet to learn."""
+
+    scores: tuple[Mapping[Meaning, float] | None, ...]
+    trust: float
+    """How much its scores count beside those of the wording."""
 
 
 class HiddenStates(Protocol):
@@ -70,7 +76,8 @@ class Study:
         """Return what ``model`` makes of normalised ``text``.
 
         Returns:
-            None if it has not learnt all ``indexes`` yet, which it begins to then, or the text is too long.
+            None if it has not learnt the largest of ``indexes`` yet, or the text is too long. What it has not
+            learnt it begins to learn now.
 
         Raises:
             KylinError: whatever ``model`` raises, except that there is none.
@@ -79,17 +86,20 @@ class Study:
             identity = await model.identity()
         except ModelNotInstalled:  # a desktop without one has commands all the same
             return None
-        readouts = [self._find(self._lesson(index), identity) for index in indexes]
-        known = [readout for readout in readouts if readout]
-        if len(known) < len(readouts):
-            if identity not in self._unfit and (self._task is None or self._task.done()):
-                self._task = asyncio.ensure_future(self._learn_meanwhile(indexes, model))
+        lessons = [self._lesson(index) for index in indexes]
+        readouts = [self._find(lesson, identity) for lesson in lessons]
+        if None in readouts and identity not in self._unfit and (self._task is None or self._task.done()):
+            self._task = asyncio.ensure_future(self._learn_meanwhile(indexes, model))
+        # An exam of few questions says little: the catalogue with the most examples is the judge.
+        judge = readouts[max(range(len(lessons)), key=lambda i: len(lessons[i].texts))]
+        if judge is None:
             return None
         try:
             (state,) = await model.of((text,), background=False)
         except TextTooLong:
             return None
-        return tuple(readout.scores(state) for readout in known)
+        trust = judge.trust
+        return Heard(tuple(r.scores(state, trust) if r else None for r in readouts), trust)
 
     async def learn(self, indexes: Sequence[Index], model: HiddenStates, progress: ProgressCallback) -> None:
         """Have ``model`` learn ``indexes``; takes minutes where it does not know them.

@@ -24,7 +24,7 @@ def test_what_is_learnt_is_recognised() -> None:
     states, meanings = clusters(noise=0.5)
     readout = Readout.fit(states[::2], meanings[::2])
     for state, meaning in zip(states[1::2], meanings[1::2], strict=True):
-        scores = readout.scores(state)
+        scores = readout.scores(state, 1.0)
         assert max(scores, key=lambda m: scores[m]) == meaning
 
 
@@ -57,7 +57,7 @@ NUMBER = st.floats(allow_nan=True, allow_infinity=True, width=32)
 @given(st.lists(NUMBER, min_size=24, max_size=24))
 def test_any_state_gives_finite_scores(numbers: list[float]) -> None:
     states, meanings = clusters(noise=0.5)
-    scores = Readout.fit(states, meanings).scores(np.array(numbers, np.float32))
+    scores = Readout.fit(states, meanings).scores(np.array(numbers, np.float32), 4.0)
     assert set(scores) == set(MEANINGS)
     assert all(map(math.isfinite, scores.values()))
 

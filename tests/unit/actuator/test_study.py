@@ -95,7 +95,6 @@ async def test_only_what_a_new_catalogue_adds_is_learnt(tmp_path: Path) -> None:
     await interpreter.learn(model, no_progress)
     before = len(model.learnt)
     await interpreter.collection.register(ExecutorAddress(":1.1", "/"), "wallet", WALLET)
-    assert (await ask(interpreter, model)).decided_by == "lexical", "the new one is not known yet"
     await learnt(interpreter, model)
     assert "看看我的钱包" in model.learnt[before:]
     assert len(model.learnt) - before < 40
