@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from kylin_gguf.conversations import Conversation
 from kylin_gguf.engine.generation import Generation
 from kylin_gguf.errors import Busy, ContextFull, InvalidGrammar, InvalidValue, UnknownOption, WorkerDied
 from kylin_gguf.pool import EnginePool
-from kylin_gguf.records import InstalledModel, Message
+from kylin_gguf.records import Entry, InstalledModel, Message
 from kylin_gguf.sessions import Session
 
 from .conftest import ENDLESS, STALLED_S, Reading, read_frames
@@ -36,7 +37,7 @@ async def until_text(session: Session) -> tuple[Generation, Reading]:
 
 
 async def test_a_conversation_streams_and_is_remembered(pool: EnginePool, model: InstalledModel) -> None:
-    session = Session(model, pool.acquire, system="You are a helpful assistant.")
+    session = Session(model, pool.acquire, Conversation.beginning_with("You are a helpful assistant."))
     # Greedy: a drawn answer can be spelt in other tokens than its text is tokenised into.
     options = {"max_tokens": 24, "temperature": 0.0}
     generation = await session.generate({"prompt": "My name is Ada. Say hello.", **options})
@@ -45,7 +46,7 @@ async def test_a_conversation_streams_and_is_remembered(pool: EnginePool, model:
     assert [frame["type"] for frame in frames][-2:] == ["usage", "end"]
     assert sum(frame["type"] == "end" for frame in frames) == 1
     assert text_of(frames) == outcome.text != ""
-    assert [message.role for message in session.messages()] == ["system", "user", "assistant"]
+    assert [message.role for message in session.conversation.context()] == ["system", "user", "assistant"]
     again = await read_frames(await session.generate({"prompt": "And my name?", "max_tokens": 8}))
     usage = next(frame for frame in again if frame["type"] == "usage")
     assert usage["cached_tokens"] > usage["prompt_tokens"] / 2, "the conversation so far was computed again"
@@ -163,7 +164,7 @@ async def test_log_probabilities_come_with_the_text(pool: EnginePool, model: Ins
 async def test_a_tools_result_is_part_of_the_prompt(pool: EnginePool, model: InstalledModel) -> None:
     session = Session(model, pool.acquire)
     said = [Message("user", "What time is it?"), Message("assistant", "clock()"), Message("tool", "12:34")]
-    session.set_context(said)
+    session.set_context([Entry(message) for message in said])
     frames = await read_frames(await session.generate({"prompt": "Well?", "max_tokens": 4}))
     assert frames[-1]["type"] == "end" and frames[-1]["reason"] != "error"
 
@@ -180,7 +181,7 @@ async def test_refusals_are_named_and_leave_the_worker_alive(pool: EnginePool, m
         await session.generate({"prompt": "x", "temprature": 1.0})
     with pytest.raises(InvalidValue):
         await session.generate({"prompt": ""})
-    assert session.messages() == ()
+    assert session.conversation.entries == ()
     assert len(pool.loaded()) == 1
 
 
@@ -191,7 +192,7 @@ LONG = "Tell me about the sea, the wind and the ships, slowly and in detail. " *
 async def turn(session: Session) -> tuple[list[dict[str, Any]], list[int], dict[str, Any]]:
     """Ask LONG; return the frames, the numbers of messages that notices say are left out, and the usage."""
     # A number of its own: were all turns alike, a moved conversation would look like the cached one.
-    prompt = f"{len(session.messages())}. {LONG}"
+    prompt = f"{len(session.conversation.entries)}. {LONG}"
     frames = await read_frames(
         await session.generate({"prompt": prompt, "max_tokens": 24, "temperature": 0.0})
     )
@@ -202,12 +203,14 @@ async def turn(session: Session) -> tuple[list[dict[str, Any]], list[int], dict[
 async def test_a_long_conversation_is_trimmed_with_a_notice_and_goes_on(
     pool: EnginePool, model: InstalledModel
 ) -> None:
-    session = Session(model, pool.acquire, system="You are a patient teller of stories.")
+    session = Session(
+        model, pool.acquire, Conversation.beginning_with("You are a patient teller of stories.")
+    )
     counts: list[int] = []
     for number in range(1, 20):
         frames, left_out, usage = await turn(session)
         assert frames[-1]["reason"] in ("stop", "length") and text_of(frames)
-        assert len(session.messages()) == 1 + 2 * number, "Messages returns everything"
+        assert len(session.conversation.entries) == 1 + 2 * number, "Messages returns everything"
         counts.append(sum(left_out))
         if len(counts) > 1 and 0 < counts[-2] == counts[-1]:
             break
@@ -224,12 +227,12 @@ async def test_a_session_may_refuse_instead_of_trimming(pool: EnginePool, model:
     session = Session(model, pool.acquire, overflow="refuse")
     frames: list[dict[str, Any]] = []
     while not any(frame["type"] == "error" for frame in frames):
-        before = session.messages()
+        before = session.conversation.entries
         assert len(before) < 40, "the context holds 1024 tokens"
         frames, left_out, _ = await turn(session)
         assert not left_out
     assert frames[-2]["code"] == ContextFull.code and "1000" in frames[-2]["message"]
-    assert session.messages() == before, "a refused question is not part of the conversation"
+    assert session.conversation.entries == before, "a refused question is not part of the conversation"
 
 
 async def test_text_cannot_pretend_to_be_a_control_token(pool: EnginePool, model: InstalledModel) -> None:
