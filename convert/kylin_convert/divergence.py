@@ -35,6 +35,7 @@ _HEADER_BYTES = 20  # "_logits_", context, vocabulary, chunks
 _PAIR = r" +(\S+) ± +\S+"
 # chunk, perplexity, logarithm of its ratio, KL divergence, RMS of p's difference (%), same top token (%)
 _ROW = re.compile(rf"^ *(\d+){_PAIR * 4} %{_PAIR} %", re.MULTILINE)
+_TOO_SHORT = "you need at least"
 _TOTAL = re.compile(r"over (\d+) chunks")
 _DONE = re.compile(r"\[(\d+)\][\d.naif+-]+,")
 _RUNNING = re.compile(r"\[\d+\]([\d.naif+-]+),")
@@ -230,12 +231,14 @@ def _run(  # noqa: PLR0913, PLR0917 - one argument for each of the tool's
     arguments += ["-c", str(sampling.context), "-b", str(batch or sampling.context)]
     arguments += ["--chunks", str(sampling.chunks + 1)]
     try:
-        output = toolbox.run_for_output(
-            TOOL, arguments, heard, lambda output: len(_lines(output, line)) == _counting(output)
-        )
+        output = toolbox.run_for_output(TOOL, arguments, heard, lambda output: _is_whole(output, line))
     finally:
         text.unlink()
     return _lines(output, line)
+
+
+def _is_whole(output: str, line: re.Pattern[str]) -> bool:
+    return _TOO_SHORT in output or 0 < _counting(output) == len(_lines(output, line))
 
 
 def _counting(output: str) -> int:

@@ -108,7 +108,10 @@ async def talking(command: list[str], bus_address: str) -> AsyncIterator[Talk]:
     try:
         yield Talk(process)
         _, complaints = await asyncio.wait_for(process.communicate(b""), 20)
-        assert (process.returncode, complaints) == (0, b"")
+        # Qt says this now and then when a program ends while a message is on its way to it.
+        known = b"Trying to construct an instance of an invalid type"
+        said = [line for line in complaints.splitlines() if not line.startswith(known)]
+        assert (process.returncode, said) == (0, [])
     finally:
         if process.returncode is None:
             process.kill()

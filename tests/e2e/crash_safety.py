@@ -9,6 +9,7 @@ raises when a file differs, half a one is seen, or the old output was touched.
 from __future__ import annotations
 
 import argparse
+import errno
 import hashlib
 import json
 import os
@@ -141,9 +142,21 @@ def fill_disk(bench: Bench, wanted: str, events: int) -> None:
 
 
 def _fill(filler: Path, left: int) -> None:
+    """Take all room but ``left`` bytes, while the conversion may take some of it at the same time."""
     with filler.open("wb") as file:
-        status = os.statvfs(filler.parent)
-        os.posix_fallocate(file.fileno(), 0, max(status.f_bavail * status.f_frsize - left, 1))
+        while (room := _free(filler.parent) - left) > 0:
+            try:
+                os.posix_fallocate(file.fileno(), 0, room)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+            else:
+                return
+
+
+def _free(directory: Path) -> int:
+    status = os.statvfs(directory)
+    return status.f_bavail * status.f_frsize
 
 
 def _expect(found: str, wanted: str) -> None:
