@@ -31,7 +31,7 @@ class Candidate:
 
     @property
     def text(self) -> str:
-        """The canonical spelling, which is what the model scores."""
+        """The canonical spelling."""
         return canonical(self.command, self.arguments)
 
 

@@ -17,7 +17,7 @@ Learner = Callable[[CommandCatalogue], Shortlist]
 MAX_FRAMES = 4
 """Different frames that an utterance is read as; each costs a comparison with all examples."""
 NEAREST = 6
-"""Examples kept for the model."""
+"""Examples that a match tells of."""
 
 # What a later catalogue learns not to be: for each of its examples, this many of the first one's nearest.
 CONTRAST = 4
