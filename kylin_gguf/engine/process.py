@@ -102,7 +102,9 @@ class EngineProcess:
         """
         ours, theirs = socket.socketpair()
         with theirs:
-            child = await Child.start(model.name, theirs, settings.native_dirs)
+            child = await Child.start(
+                model.name, theirs, settings.native_dirs, accelerators=bool(placement.shares)
+            )
         engine = cls(model, placement, 0.0, listeners, child, AsyncChannel(ours))
         try:
             await engine._load(settings)
