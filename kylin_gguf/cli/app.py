@@ -19,6 +19,8 @@ from kylin_gguf.translation import translate as _
 PROGRAM = "kylin-gguf"
 PLUGIN_GROUP = "kylin_gguf.commands"
 CONVERT = "convert"
+CONVERTER_COMMANDS = (CONVERT, "compare")
+"""What the converter adds: named, with how to install it, also where it is missing."""
 GROUPS = (models, serve, chat, act, actuator, embed, plan, status, loaded, doctor)
 
 
@@ -52,9 +54,14 @@ def _add_plugin(app: typer.Typer, plugin: EntryPoint) -> None:
         # The runtime's package names the converter's entry point also where only the runtime is installed.
         absent = isinstance(error, ModuleNotFoundError) and error.name == plugin.module.split(".")[0]
         if absent and plugin.name == CONVERT:
-            _add_failure(app, CONVERT, ConverterMissing())
+            _add_converter_missing(app)
         else:
             _add_failure(app, plugin.name, InternalError(detail=f"{plugin.value}: {error}"))
+
+
+def _add_converter_missing(app: typer.Typer) -> None:
+    for name in CONVERTER_COMMANDS:
+        _add_failure(app, name, ConverterMissing())
 
 
 def _add_failure(app: typer.Typer, name: str, failure: KylinError) -> None:
@@ -90,7 +97,7 @@ def build(arguments: list[str]) -> typer.Typer:
     for name in sorted(plugins):
         _add_plugin(app, plugins[name])
     if CONVERT not in plugins:
-        _add_failure(app, CONVERT, ConverterMissing())
+        _add_converter_missing(app)
     return app
 
 
