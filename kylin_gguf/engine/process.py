@@ -68,6 +68,8 @@ class EngineProcess:
     speculation: Speculation = field(default_factory=Speculation, init=False)
     buffers: dict[str, dict[str, int]] = field(default_factory=dict, init=False)
     """As in LoadedModel."""
+    stepped_down: str = field(default="", init=False)
+    """Why it holds the model with less than was planned, until a user was told."""
     failure: WorkerDied | WorkerHung | None = field(default=None, init=False)
     """How a loaded worker has ended that was not asked to."""
     _pending: PendingRequests = field(default_factory=PendingRequests, init=False)
@@ -124,6 +126,11 @@ class EngineProcess:
     def busy(self) -> bool:
         """Whether a request runs."""
         return len(self._pending) > 0
+
+    def news(self) -> str:
+        """Return why it was stepped down, the first time that anybody asks; else nothing."""
+        reason, self.stepped_down = self.stepped_down, ""
+        return reason
 
     def memory(self) -> ProcessMemory:
         """Return what the worker has in memory now; zeros once it is gone."""
