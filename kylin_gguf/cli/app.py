@@ -11,7 +11,20 @@ from typing import Annotated, NoReturn
 import typer
 
 from kylin_gguf import __version__
-from kylin_gguf.cli import act, actuator, chat, doctor, embed, loaded, models, output, plan, serve, status
+from kylin_gguf.cli import (
+    act,
+    actuator,
+    chat,
+    doctor,
+    embed,
+    loaded,
+    models,
+    monitor,
+    output,
+    plan,
+    serve,
+    status,
+)
 from kylin_gguf.cli.errors import exit_code
 from kylin_gguf.errors import ConverterMissing, InternalError, KylinError
 from kylin_gguf.translation import translate as _
@@ -19,7 +32,7 @@ from kylin_gguf.translation import translate as _
 PROGRAM = "kylin-gguf"
 PLUGIN_GROUP = "kylin_gguf.commands"
 CONVERT = "convert"
-GROUPS = (models, serve, chat, act, actuator, embed, plan, status, loaded, doctor)
+GROUPS = (models, serve, chat, act, actuator, embed, plan, status, loaded, monitor, doctor)
 
 
 def _show_version(wanted: bool) -> None:

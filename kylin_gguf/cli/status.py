@@ -9,11 +9,10 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from kylin_gguf import config
-from kylin_gguf.bus.client import Client
 from kylin_gguf.cli import output
 from kylin_gguf.cli.errors import EXIT_CODES
 from kylin_gguf.cli.models import AsJson
+from kylin_gguf.cli.watch import look
 from kylin_gguf.errors import ServiceUnavailable
 from kylin_gguf.translation import translate as _
 
@@ -41,7 +40,7 @@ def status(
         with contextlib.suppress(KeyboardInterrupt):
             _watch(as_json)
         return
-    found = asyncio.run(_properties())
+    found = asyncio.run(look())
     _show(found, as_json=as_json)
     if found is None:
         raise typer.Exit(EXIT_CODES[ServiceUnavailable])
@@ -49,7 +48,7 @@ def status(
 
 def _watch(as_json: bool) -> NoReturn:
     while True:
-        _show(asyncio.run(_properties()), as_json=as_json, again=True)
+        _show(asyncio.run(look()), as_json=as_json, again=True)
         time.sleep(WATCH_S)
 
 
@@ -63,15 +62,6 @@ def _show(found: dict[str, Any] | None, *, as_json: bool, again: bool = False) -
         print(_("The service is not running. It starts by itself when it is needed."))
     else:
         _print(found)
-
-
-async def _properties() -> dict[str, Any] | None:
-    try:
-        client = await Client.connect(config.load(), start=False)
-    except ServiceUnavailable:
-        return None
-    async with client:
-        return await client.properties()
 
 
 def _print(found: dict[str, Any]) -> None:
