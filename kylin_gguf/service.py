@@ -283,7 +283,7 @@ class Service:
     @property
     def catalogues(self) -> Collection:
         """The command catalogues: the desktop's own, and those that clients register."""
-        return self._understanding.now().collection
+        return self._understanding.collection
 
     def commands(self) -> list[dict[str, Any]]:
         """Return every command of every catalogue, as JSON objects."""
