@@ -1,23 +1,28 @@
-"""All catalogues in force: the one that the service begins with, and those registered while it runs."""
+"""All catalogues in force: the one that the service begins with, and those registered while it runs.
+
+Clients register theirs with a service that nobody may ever ask what an utterance means. So what that takes,
+numpy and the commands that come with the desktop, 19 MB together, is imported and read when it is asked.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from kylin_gguf.actuator import choices, reader
 from kylin_gguf.actuator.catalogue import CommandCatalogue
 from kylin_gguf.actuator.choices import Choices
-from kylin_gguf.actuator.index import Index, Learner, together
 from kylin_gguf.actuator.node import MAX_TEXT
-from kylin_gguf.actuator.shortlist import Match, Shortlist
-from kylin_gguf.actuator.study import Heard
-from kylin_gguf.actuator.values import Utterance
 from kylin_gguf.errors import AccessDenied, CatalogueLimit, InvalidValue, UnknownCatalogue, near
 from kylin_gguf.records import ExecutorAddress
+
+if TYPE_CHECKING:
+    from kylin_gguf.actuator.index import Index, Learner
+    from kylin_gguf.actuator.offer import Offer
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 
@@ -40,24 +45,6 @@ EACH = Size(8, 500, 6000)
 """What one client may register."""
 ALL = Size(40, 2000, 24_000)
 """What all clients may register together."""
-
-
-@dataclass(frozen=True)
-class Offer:
-    """What can be asked for at one moment: ``catalogue`` has every command of every catalogue."""
-
-    catalogue: CommandCatalogue
-    indexes: tuple[Index, ...]
-    unavailable: frozenset[str]
-
-    def match(self, text: str, heard: Heard | None = None) -> Match:
-        """Compare normalised ``text`` with every example of every catalogue; ``heard`` is what a model makes
-        of it, if one was asked."""
-        said = Utterance(text)
-        if heard is None:
-            return together(index.match(said, self.unavailable) for index in self.indexes)
-        pairs = zip(self.indexes, heard.scores, strict=True)
-        return together(index.match(said, self.unavailable, scores, heard.trust) for index, scores in pairs)
 
 
 @dataclass(frozen=True)
@@ -96,14 +83,37 @@ class Collection:
     stays small.
     """
 
-    def __init__(self, first: CommandCatalogue, learn: Learner = Shortlist) -> None:
-        self._first, self._learn = first, learn
+    def __init__(self, first: CommandCatalogue, learn: Learner | None = None) -> None:
+        """``learn`` is by default what learns an index anew."""
+        self._name, self._learn = first.name, learn
+        self._known: CommandCatalogue | None = first
+        self._read: Callable[[], CommandCatalogue] = lambda: first
+        self._reading = threading.Lock()
         self._index: Index | None = None
         self._registered: dict[str, Registered] = {}
         self._unavailable: frozenset[str] = frozenset()
         self._offer: Offer | None = None
         self._catalogue: CommandCatalogue | None = None
         self._learning = asyncio.Lock()
+
+    @classmethod
+    def reading_later(
+        cls, name: str, read: Callable[[], CommandCatalogue], learn: Learner | None = None
+    ) -> Self:
+        """Return the catalogues when the first one, of that ``name``, has yet to be read.
+
+        Errors of ``read`` come from whatever needs it first, and again from what needs it next.
+        """
+        made = cls(CommandCatalogue(name, ()), learn)
+        made._known, made._read = None, read
+        return made
+
+    def read(self) -> CommandCatalogue:
+        """Return the first catalogue, read now if it has not been: in a thread, then."""
+        with self._reading:
+            if self._known is None:
+                self._known = self._read()
+            return self._known
 
     # --- Use --------------------------------------------------------------------------------------
 
@@ -113,6 +123,8 @@ class Collection:
             async with self._learning:
                 await self._catch_up()
         if self._offer is None:
+            from kylin_gguf.actuator.offer import Offer  # noqa: PLC0415 - see above
+
             indexes = (self._index, *(registered.index for registered in self._registered.values()))
             self._offer = Offer(self.catalogue, tuple(filter(None, indexes)), self._unavailable)
         return self._offer
@@ -121,7 +133,7 @@ class Collection:
         """Learn the first catalogue, and what was registered before anybody asked for anything."""
         if self._index is not None:
             return
-        index = await asyncio.to_thread(Index.train, self._first, (), self._learn)
+        index = await asyncio.to_thread(self._learn_first)
         for name, registered in list(self._registered.items()):
             learnt = await asyncio.to_thread(_learn, registered.catalogue, index, self._learn)
             if self._registered.get(name) is registered:  # not removed meanwhile
@@ -129,12 +141,17 @@ class Collection:
         self._index = index  # last: from now on there is nothing unlearnt
         self._changed()
 
+    def _learn_first(self) -> Index:
+        from kylin_gguf.actuator.index import Index  # noqa: PLC0415 - see above
+
+        return Index.train(self.read(), learn=self._learn)
+
     @property
     def catalogue(self) -> CommandCatalogue:
         """Every command of every catalogue, offered or not."""
         if self._catalogue is None:
             others = (c for r in self._registered.values() for c in r.catalogue.commands)
-            self._catalogue = replace(self._first, commands=(*self._first.commands, *others))
+            self._catalogue = replace(self.read(), commands=(*self.read().commands, *others))
         return self._catalogue
 
     def executor(self, command_id: str) -> tuple[ExecutorAddress | None, str]:
@@ -176,7 +193,7 @@ class Collection:
             CommandsInvalid: the text breaks the format.
             CatalogueLimit: ``EACH`` or ``ALL`` would be exceeded.
         """
-        if not NAME.fullmatch(name) or name == self._first.name:
+        if not NAME.fullmatch(name) or name == self._name:
             raise InvalidValue("name", name[:80], "lower-case letters, digits and hyphens, not a name in use")
         async with self._learning:
             self._refuse_stranger(executor.name, name)
@@ -218,13 +235,13 @@ class Collection:
         """
         _check_entries(entries)
         async with self._learning:
-            first = name == self._first.name and not owner
-            catalogue = self._first if first else self._own(owner, name).catalogue
+            first = name == self._name and not owner
+            catalogue = self.read() if first else self._own(owner, name).catalogue
             if source not in (catalogue.lists or {}):
                 raise InvalidValue("list", source[:80], " or ".join(catalogue.lists or ("none",)))
             lists = {source: await asyncio.to_thread(choices.read, entries)}
             if first:
-                self._first = catalogue.with_lists(lists)
+                self._known = catalogue.with_lists(lists)
                 self._index = self._index and self._index.with_lists(lists)
             else:
                 self._registered[name] = self._own(owner, name).with_lists(lists)
@@ -264,12 +281,12 @@ class Collection:
         _check_size([*(r.size for r in others.values()), _size(catalogue)], ALL, "")
 
 
-def _learn(catalogue: CommandCatalogue, first: Index, learn: Learner) -> Index:
+def _learn(catalogue: CommandCatalogue, first: Index, learn: Learner | None) -> Index:
     """Learn a later catalogue: in the terms of the first one as well, and what of that it is not."""
     terms = dict(first.catalogue.terms or {})
     for concept, phrases in (catalogue.terms or {}).items():
         terms[concept] = tuple(dict.fromkeys((*terms.get(concept, ()), *phrases)))
-    return Index.train(replace(catalogue, terms=terms), first.contrast(catalogue), learn)
+    return type(first).train(replace(catalogue, terms=terms), first.contrast(catalogue), learn)
 
 
 def _size(catalogue: CommandCatalogue) -> Size:

@@ -39,7 +39,7 @@ class Index:
 
     @classmethod
     def train(
-        cls, catalogue: CommandCatalogue, contrast: Iterable[Example] = (), learn: Learner = Shortlist
+        cls, catalogue: CommandCatalogue, contrast: Iterable[Example] = (), learn: Learner | None = None
     ) -> Index:
         """Learn the examples of ``catalogue``, and ``contrast`` as examples of none of its commands.
 
@@ -54,7 +54,7 @@ class Index:
         slotted = tuple(filter(has_slots, catalogue.commands))
         terms = {**(catalogue.terms or {}), **({TERM: (SYMBOL,)} if slotted else {})}
         learning = replace(catalogue, commands=commands, negatives=negatives, terms=terms)
-        return cls(catalogue, learn(learning), written, slotted)
+        return cls(catalogue, (learn or Shortlist)(learning), written, slotted)
 
     def with_lists(self, lists: Mapping[str, Choices]) -> Index:
         """Return the index with the contents of ``lists`` replaced; nothing is learnt anew for that."""

@@ -16,9 +16,10 @@ from typing import Any, Literal
 from kylin_gguf.actuator.arguments import Arguments
 from kylin_gguf.actuator.candidates import Candidate, enumerate_candidates
 from kylin_gguf.actuator.catalogue import CommandCatalogue, Kylin
-from kylin_gguf.actuator.collection import Collection, Offer
+from kylin_gguf.actuator.collection import Collection
 from kylin_gguf.actuator.index import Learner
-from kylin_gguf.actuator.shortlist import Match, Meaning, Shortlist
+from kylin_gguf.actuator.offer import Offer
+from kylin_gguf.actuator.shortlist import Match, Meaning
 from kylin_gguf.actuator.study import HiddenStates, Study
 from kylin_gguf.actuator.wording import normalise, spoken
 from kylin_gguf.errors import InvalidValue
@@ -100,10 +101,14 @@ class Interpreter:
     """Interprets utterances against ``collection``. Cheap to make: the first use trains the shortlist."""
 
     def __init__(
-        self, catalogue: CommandCatalogue, learn: Learner = Shortlist, study: Study | None = None
+        self,
+        catalogue: CommandCatalogue | Collection,
+        learn: Learner | None = None,
+        study: Study | None = None,
     ) -> None:
-        """``study`` is where models learn the commands; without one, none is ever asked."""
-        self.collection = Collection(catalogue, learn)
+        """A ``catalogue`` alone makes a collection of its own, which ``learn`` is for. ``study`` is where
+        models learn the commands; without one, none is ever asked."""
+        self.collection = catalogue if isinstance(catalogue, Collection) else Collection(catalogue, learn)
         self._study = study
 
     async def prewarm(self, model: HiddenStates) -> None:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from kylin_gguf.engine.activity_reader import ActivityReader
 from kylin_gguf.engine.async_channel import AsyncChannel
 from kylin_gguf.engine.channel import Payload
 from kylin_gguf.engine.child import Child
@@ -20,6 +21,7 @@ from kylin_gguf.engine.memory import ProcessMemory
 from kylin_gguf.engine.pending import PendingRequests
 from kylin_gguf.errors import WorkerDied, WorkerHung, from_wire
 from kylin_gguf.records import (
+    Activity,
     InstalledModel,
     Message,
     Overflow,
@@ -76,6 +78,7 @@ class EngineProcess:
     _incoming: AsyncIterator[Payload] = field(init=False)
     _reading: asyncio.Task[None] | None = field(default=None, init=False)
     _heartbeat: Heartbeat = field(init=False)
+    _activity: ActivityReader = field(init=False)
     _released: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _stopping: bool = field(default=False, init=False)
     _hung: WorkerHung | None = field(default=None, init=False)
@@ -87,6 +90,7 @@ class EngineProcess:
             ping=lambda: self._channel.post({"op": "ping", "id": 0}),
             on_silence=self._give_up,
         )
+        self._activity = ActivityReader(lambda: self._channel.post({"op": "activity", "id": 0}))
 
     @classmethod
     async def start(
@@ -135,6 +139,10 @@ class EngineProcess:
     def memory(self) -> ProcessMemory:
         """Return what the worker has in memory now; zeros once it is gone."""
         return self._child.memory()
+
+    async def activity(self) -> Activity:
+        """Return what the worker does and has done, as ``ActivityReader.read``."""
+        return await self._activity.read()
 
     # --- requests -----------------------------------------------------------------------------------
 
@@ -286,6 +294,7 @@ class EngineProcess:
         # Its listeners first: what is asked again must not get this worker.
         self.listeners.ended(self)
         self._pending.end(self.failure)
+        self._activity.ended()
         self._channel.close()
         await self._child.bury()
 
@@ -293,6 +302,8 @@ class EngineProcess:
         if event["event"] == "speculation":
             self.speculation = Speculation(**event["speculation"])
             self.listeners.changed()
+        elif event["event"] == "activity":
+            self._activity.heard(Activity(**event["activity"]))
         elif event["event"] == "begun":
             self._pending.begun(event["id"])
         elif event["event"] == "released":

@@ -45,7 +45,8 @@ def test_the_packages_version_is_the_projects() -> None:
 
 def test_bundled_packages_have_the_versions_that_are_tested() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    tested = pins("\n".join(project["dependencies"] + project["optional-dependencies"]["convert"]))
+    extras = [line for extra in ("convert", "monitor") for line in project["optional-dependencies"][extra]]
+    tested = pins("\n".join(project["dependencies"] + extras))
     bundled = pins("".join(map(requirements, BUNDLED)))
     from_elsewhere = FROM_DEBIAN | {"llama-cpp-python"}
     assert {name: bundled.get(name) for name in tested.keys() - from_elsewhere} == {
@@ -54,7 +55,7 @@ def test_bundled_packages_have_the_versions_that_are_tested() -> None:
 
 
 FROM_DEBIAN = {"jinja2", "numpy", "pyyaml"}
-LEFT_OUT = {"click", "hf-xet", "requests"}
+LEFT_OUT = {"click", "hf-xet", "mdit-py-plugins", "requests"}
 """debian/requirements/engine.txt says why."""
 
 
