@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from kylin_gguf import rpc
 from kylin_gguf.errors import ConfigError, near
 from kylin_gguf.records import Settings
 
@@ -28,6 +29,7 @@ _NAMES = tuple(f.name for f in fields(Settings) if f.name != "origins")
 _TEXTS = ("default_model", "device")
 _PATHS = ("models_dir", "cache_dir", "state_dir", "runtime_dir", "catalogue")
 _PATH_LISTS = ("system_model_dirs", "commands_dirs", "native_dirs")
+_ADDRESS_LISTS = ("rpc_workers",)
 _INTEGERS = {
     "context_length": (128, 1 << 20),
     "threads": (0, 1024),
@@ -116,6 +118,8 @@ def _converted(origin: str, name: str, value: Any) -> Any:
         return tuple(Path(str(item)).expanduser() for item in items)
     if name in _TEXTS:
         return str(value)
+    if name in _ADDRESS_LISTS:
+        return _addresses(origin, name, value)
     if name in _CHOICES:
         if value not in _CHOICES[name]:
             raise ConfigError(origin, name, f"'{value}' is not one of {', '.join(_CHOICES[name])}")
@@ -128,6 +132,18 @@ def _converted(origin: str, name: str, value: Any) -> Any:
     if not low <= number <= high:
         raise ConfigError(origin, name, f"{value} is not from {low} to {high}")
     return number
+
+
+def _addresses(origin: str, name: str, value: Any) -> tuple[str, ...]:
+    """Return addresses, of a list or separated by commas."""
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list | tuple):
+        raise ConfigError(origin, name, f"'{value}' is not a list of addresses")
+    addresses = tuple(dict.fromkeys(text for item in items if (text := str(item).strip())))
+    for address in addresses:
+        if not rpc.ADDRESS.fullmatch(address):
+            raise ConfigError(origin, name, f"'{address}' is not HOST:PORT")
+    return addresses
 
 
 def load(flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Settings:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kylin_gguf import plugins
+from kylin_gguf import plugins, rpc
 from kylin_gguf.errors import DeviceMissing, LibrariesMissing, LibraryLoadFailed
 from kylin_gguf.records import Device, DeviceKind, FailedPlugin, Settings
 
@@ -121,13 +121,30 @@ def devices() -> tuple[Device, ...]:
 def device_handle(name: str) -> int:
     """Return llama.cpp's handle of a device (ggml_backend_dev_by_name); ``load`` must have been called.
 
+    One that an RPC worker lends is asked for there, which can end this process if the worker goes meanwhile.
+
     Raises:
-        DeviceMissing: no loaded back end has it.
+        DeviceMissing: no loaded back end has it, or its worker does not answer.
     """
-    handle = _library().ggml_backend_dev_by_name(name.encode())
+    lent = rpc.named(name)
+    handle = _lent(lent) if lent else _library().ggml_backend_dev_by_name(name.encode())
     if not handle:
         raise DeviceMissing(name, tuple(device.name for device in devices()))
     return int(handle)
+
+
+def rpc_function(name: str) -> int:
+    """Return the address of a function that only the RPC plug-in has (ggml_backend_reg_get_proc_address).
+
+    Raises:
+        LibraryLoadFailed: the plug-in is not loaded.
+    """
+    library = _library()
+    registration = library.ggml_backend_reg_by_name(b"RPC")
+    address = library.ggml_backend_reg_get_proc_address(registration, name.encode()) if registration else None
+    if not address:
+        raise LibraryLoadFailed(rpc.PLUGIN, f"it is not loaded, or has no {name}")
+    return int(address)
 
 
 def cpu_buffer_type() -> int:
@@ -237,6 +254,8 @@ _PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "ggml_backend_load": (ctypes.c_void_p, ctypes.c_char_p),
     "ggml_backend_reg_by_name": (ctypes.c_void_p, ctypes.c_char_p),
     "ggml_backend_reg_dev_count": (ctypes.c_size_t, ctypes.c_void_p),
+    "ggml_backend_reg_dev_get": (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t),
+    "ggml_backend_reg_get_proc_address": (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p),
     "ggml_backend_dev_count": (ctypes.c_size_t,),
     "ggml_backend_dev_get": (ctypes.c_void_p, ctypes.c_size_t),
     "ggml_backend_dev_by_name": (ctypes.c_void_p, ctypes.c_char_p),
@@ -264,6 +283,21 @@ def _device(library: Any, handle: int) -> Device | None:
         memory_total=total.value,
         memory_free=free.value,
     )
+
+
+def _lent(lent: rpc.LentDevice) -> int | None:
+    """Return the handle of a worker's device (ggml_backend_rpc_add_server); None if there is none."""
+    try:
+        if lent.number >= len(rpc.look(lent.address)):
+            return None
+        address = rpc_function("ggml_backend_rpc_add_server")
+    except (OSError, LibraryLoadFailed) as error:
+        log.warning("%s: %s", lent.name, error)
+        return None
+    add = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p)(address)
+    worker = add(lent.address.encode())
+    handle = _library().ggml_backend_reg_dev_get(worker, lent.number) if worker else None
+    return int(handle) if handle else None
 
 
 class _Origin(ctypes.Structure):
@@ -303,7 +337,7 @@ def _failures(
         if not registered:
             said = lines[-1] if lines else "llama.cpp gave no reason"
             yield FailedPlugin(plugins.name(path), plugins.reason(directory, said))
-        elif not library.ggml_backend_reg_dev_count(registered):
+        elif path.name != rpc.PLUGIN and not library.ggml_backend_reg_dev_count(registered):
             yield FailedPlugin(plugins.name(path), "it loads, but finds no device")
 
 

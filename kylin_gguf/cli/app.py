@@ -35,6 +35,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "actuator": ("actuator",),
     "embed": ("embed",),
     "plan": ("devices", "plan"),
+    "rpc_worker": ("rpc-worker",),
     "status": ("status",),
     "loaded": ("ps", "stop"),
     "monitor": ("monitor",),

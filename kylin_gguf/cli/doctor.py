@@ -74,7 +74,8 @@ def _safely(check: Check, settings: Settings) -> Iterator[Finding]:
 def _check_settings(settings: Settings) -> Iterator[Finding]:
     for name, origin in settings.origins.items():
         value = getattr(settings, name)
-        shown = os.pathsep.join(map(str, value)) if isinstance(value, tuple) else str(value)
+        separator = "," if name == "rpc_workers" else os.pathsep
+        shown = separator.join(map(str, value)) if isinstance(value, tuple) else str(value)
         yield Finding("ok", f"settings.{name}", f"{shown or '—'} ({origin})")
 
 

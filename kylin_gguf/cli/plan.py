@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -50,10 +51,19 @@ def devices(as_json: AsJson = False) -> None:
                 row["kind"],
                 output.size(row.get("memory_free", 0)) if row.get("memory_free") else "",
                 output.size(row.get("memory_total", 0)) if row.get("memory_total") else "",
-                output.printable(row["description"]),
+                output.printable(_described(row)),
             ]
             for row in rows
         ],
+    )
+
+
+def _described(row: Mapping[str, Any]) -> str:
+    if not row.get("link"):
+        return str(row["description"])
+    way = _("{description}: {rate}/s on the way there, {delay:.2f} ms to answer")
+    return way.format(
+        description=row["description"], rate=output.size(int(row["link"])), delay=row["delay"] * 1000
     )
 
 

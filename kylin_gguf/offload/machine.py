@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kylin_gguf.errors import LibraryLoadFailed, from_wire
 from kylin_gguf.native import LoadedLibraries
-from kylin_gguf.offload import speeds
+from kylin_gguf.offload import lent, speeds
 from kylin_gguf.offload.processors import CGROUPS, useful_cores
 from kylin_gguf.records import Device, FailedPlugin, Settings
 
@@ -38,8 +38,8 @@ class Machine:
 
     @property
     def accelerators(self) -> tuple[Device, ...]:
-        """The GPUs; not what only computes matrices for the CPU, such as a BLAS."""
-        return tuple(device for device in self.devices if device.kind in ("gpu", "igpu"))
+        """The GPUs, and what other machines lend; not what only computes matrices for the CPU, as a BLAS."""
+        return tuple(device for device in self.devices if device.kind in ("gpu", "igpu", "remote"))
 
 
 def available_memory() -> int:
@@ -81,7 +81,8 @@ def _room(cgroup: Path) -> float:
 
 
 def libraries(settings: Settings) -> LoadedLibraries:
-    """Return what loading llama.cpp gives, tried in a child, so that a broken driver cannot harm the caller.
+    """Return what loading llama.cpp gives, tried in a child, so that a broken driver cannot harm the caller;
+    and what RPC workers lend.
 
     Raises:
         LibrariesMissing, LibraryLoadFailed: there are no libraries, or the child ended without an answer.
@@ -97,9 +98,11 @@ def libraries(settings: Settings) -> LoadedLibraries:
     answer = json.loads(child.stdout)
     if "error" in answer:
         raise from_wire(answer["error"])
-    devices = tuple(Device(**item) for item in answer["devices"])
-    failed = tuple(FailedPlugin(**item) for item in answer["failed"])
-    return LoadedLibraries(Path(answer["directory"]), answer["version"], answer["processor"], devices, failed)
+    directory = Path(answer["directory"])
+    remote, absent = lent.devices(settings.rpc_workers, directory)
+    devices = (*(Device(**item) for item in answer["devices"]), *remote)
+    failed = (*(FailedPlugin(**item) for item in answer["failed"]), *absent)
+    return LoadedLibraries(directory, answer["version"], answer["processor"], devices, failed)
 
 
 def probe(settings: Settings) -> Machine:

@@ -1,7 +1,8 @@
 """Child process of ``offload.speeds``: time each device's matrix products and print its speeds.
 
 One product with a vector reads a matrix once, as a generated token does; one with 512 columns costs
-arithmetic, as a prompt does. Weights are Q8_0 and as they lie in a file, not repacked.
+arithmetic, as a prompt does. Weights are Q8_0 and as they lie in a file, not repacked. Of a device that
+another machine lends, the way there is timed, too.
 """
 
 from __future__ import annotations
@@ -12,11 +13,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
-from kylin_gguf import config, native
+from kylin_gguf import config, native, rpc
 from kylin_gguf.errors import KylinError
-from kylin_gguf.records import Device
 
 _Q8_0, _F32 = 8, 0  # enum ggml_type
 _Q8_0_BYTES = 34 / 32  # a value
@@ -25,6 +25,8 @@ _WIDTH, _ROWS, _FEW_ROWS, _COLUMNS = 4096, 32768, 4096, 512
 _SECONDS = 0.15
 """How long a product is repeated, after a first time that does not count."""
 _CONTEXT_BYTES = 1 << 20
+_SENT_BYTES = 16 << 20
+_QUESTIONS = 20
 
 
 class _InitParams(ctypes.Structure):
@@ -48,32 +50,71 @@ _PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "ggml_backend_buffer_free": (None, _POINTER),
     "ggml_backend_graph_compute": (ctypes.c_int, _POINTER, _POINTER),
     "ggml_backend_synchronize": (None, _POINTER),
+    "ggml_backend_tensor_set": (None, _POINTER, _POINTER, ctypes.c_size_t, ctypes.c_size_t),
+    "ggml_backend_tensor_get": (None, _POINTER, _POINTER, ctypes.c_size_t, ctypes.c_size_t),
     "ggml_backend_dev_backend_reg": (_POINTER, _POINTER),
     "ggml_backend_reg_get_proc_address": (_POINTER, _POINTER, ctypes.c_char_p),
 }
 
 
-def measured(device: Device, threads: int) -> tuple[float, float]:
-    """Return the bytes that ``device`` reads and the operations that it does in a second; ``threads`` are for
-    the processor.
+class Measured(NamedTuple):
+    """Bytes read, operations done, bytes sent, all in a second; and the seconds that an answer takes. The
+    last two are 0 for what is not remote."""
+
+    bandwidth: float
+    compute: float
+    link: float = 0.0
+    delay: float = 0.0
+
+
+def measured(name: str, threads: int) -> Measured:
+    """Return the speeds of the device ``name``; ``threads``, if not 0, say that it is the processor.
 
     Raises:
         MemoryError: the device does not give 150 MB.
         RuntimeError: its driver fails.
     """
     library = native.functions(_PROTOTYPES)
-    handle = native.device_handle(device.name)
+    handle = native.device_handle(name)
     backend = library.ggml_backend_dev_init(handle, None)
     if not backend:
-        raise RuntimeError(f"{device.name} cannot be used")
+        raise RuntimeError(f"{name} cannot be used")
     try:
-        if device.kind == "cpu":
+        if threads:
             _use_threads(library, handle, backend, threads)
         reading = _seconds(library, backend, _ROWS, 1)
         computing = _seconds(library, backend, _FEW_ROWS, _COLUMNS)
+        link, delay = _way(library, backend) if rpc.named(name) else (0.0, 0.0)
     finally:
         library.ggml_backend_free(backend)
-    return _WIDTH * _ROWS * _Q8_0_BYTES / reading, 2 * _WIDTH * _FEW_ROWS * _COLUMNS / computing
+    bandwidth, compute = _WIDTH * _ROWS * _Q8_0_BYTES / reading, 2 * _WIDTH * _FEW_ROWS * _COLUMNS / computing
+    return Measured(bandwidth, compute, link, delay)
+
+
+def _way(library: Any, backend: int) -> tuple[float, float]:
+    """Return how many bytes a second get to a remote device, and after how many seconds it answers."""
+    with _context(library) as context:
+        tensor = library.ggml_new_tensor_2d(context, _F32, _SENT_BYTES // 4, 1)
+        buffer = library.ggml_backend_alloc_ctx_tensors(context, backend)
+        if not buffer:
+            raise MemoryError
+        try:
+            delays = [_answered(library, tensor, 0) for _ in range(_QUESTIONS)]
+            sent = min(_answered(library, tensor, _SENT_BYTES) for _ in range(2))
+        finally:
+            library.ggml_backend_buffer_free(buffer)
+    return _SENT_BYTES / max(sent - min(delays), 1e-9), min(delays)
+
+
+def _answered(library: Any, tensor: int, size: int) -> float:
+    """Return the seconds until ``size`` bytes are in ``tensor``: what is sent is not acknowledged, and a
+    value that is read comes after it."""
+    data, value = ctypes.create_string_buffer(size), ctypes.c_float()
+    began = time.perf_counter()
+    if size:
+        library.ggml_backend_tensor_set(tensor, data, 0, size)
+    library.ggml_backend_tensor_get(tensor, ctypes.byref(value), 0, ctypes.sizeof(value))
+    return time.perf_counter() - began
 
 
 def _use_threads(library: Any, handle: int, backend: int, threads: int) -> None:
@@ -89,26 +130,30 @@ def _seconds(library: Any, backend: int, rows: int, columns: int) -> float:
         weights = library.ggml_new_tensor_2d(context, _Q8_0, _WIDTH, rows)
         values = library.ggml_new_tensor_2d(context, _F32, _WIDTH, columns)
         graph = library.ggml_new_graph(context)
-        library.ggml_build_forward_expand(graph, library.ggml_mul_mat(context, weights, values))
+        product = library.ggml_mul_mat(context, weights, values)
+        library.ggml_build_forward_expand(graph, product)
         buffer = library.ggml_backend_alloc_ctx_tensors(context, backend)
         if not buffer:
             raise MemoryError
         try:
             library.ggml_backend_buffer_clear(buffer, 0)
-            _run(library, backend, graph)
+            _run(library, backend, graph, product)
             best, end = float("inf"), time.perf_counter() + _SECONDS
             while time.perf_counter() < end:
-                best = min(best, _run(library, backend, graph))
+                best = min(best, _run(library, backend, graph, product))
         finally:
             library.ggml_backend_buffer_free(buffer)
     return best
 
 
-def _run(library: Any, backend: int, graph: int) -> float:
+def _run(library: Any, backend: int, graph: int, product: int) -> float:
+    value = ctypes.c_float()
     began = time.perf_counter()
     if library.ggml_backend_graph_compute(backend, graph) != 0:
         raise RuntimeError("ggml_backend_graph_compute failed")
     library.ggml_backend_synchronize(backend)
+    # A remote device has only been told to compute; a value of the product is there when it is done.
+    library.ggml_backend_tensor_get(product, ctypes.byref(value), 0, ctypes.sizeof(value))
     return time.perf_counter() - began
 
 
@@ -123,17 +168,17 @@ def _context(library: Any) -> Iterator[int]:
 
 def main() -> None:
     """Print a JSON object a line for each device named in the arguments after the number of threads:
-    ``{"name", "bandwidth", "compute"}``. One whose driver kills this process leaves the lines before it."""
+    ``{"name"}`` and the fields of ``Measured``. One whose driver kills this process leaves the lines before
+    it."""
     threads, names = int(sys.argv[1]), sys.argv[2:]
-    for device in native.load(config.load()).devices:
-        if device.name not in names:
-            continue
+    processors = [device.name for device in native.load(config.load()).devices if device.kind == "cpu"]
+    for name in names:
         try:
-            bandwidth, compute = measured(device, threads)
+            found = measured(name, threads if name in processors else 0)
         except (KylinError, MemoryError, RuntimeError) as error:
-            print(f"{device.name}: {error or 'no memory'}", file=sys.stderr)
+            print(f"{name}: {error or 'no memory'}", file=sys.stderr)
             continue
-        print(json.dumps({"name": device.name, "bandwidth": bandwidth, "compute": compute}), flush=True)
+        print(json.dumps({"name": name, **found._asdict()}), flush=True)
 
 
 if __name__ == "__main__":

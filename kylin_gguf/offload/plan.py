@@ -115,7 +115,8 @@ class _Planner:
         return bool(self._request.device and self._devices)
 
     def _budget(self, device: Device) -> int:
-        free = max(device.memory_free - GPU_MARGIN, 0)
+        margin = 0 if device.kind == "remote" else GPU_MARGIN  # who lends has kept its own
+        free = max(device.memory_free - margin, 0)
         return min(free, self._request.gpu_memory) if self._request.gpu_memory else free
 
     def _fastest(self) -> Way | None:

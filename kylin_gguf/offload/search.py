@@ -67,6 +67,8 @@ class Search:
         self._read_dense = _sums(np.add(dense, attended))
         self._read_experts = _sums(np.multiply(experts, used))
         self._used, self._per_byte = used, per_byte
+        width = info.own("embedding_length")
+        self._width = width if isinstance(width, int) else 0
 
     def on_processor(self, room: Room, *, repack: bool) -> Way | None:
         """Return the way without a GPU, or None if RAM does not suffice for it."""
@@ -173,21 +175,21 @@ class Search:
         first, work = bounds[0], self._work
         in_ram = np.maximum(first, kept)
         answer = speed.reading_s(self._read_dense[first] + self._read_experts[in_ram], self._processor)
-        answer = answer + speed.passing_s(len(devices)) + np.zeros(len(counts))
+        answer = answer + np.zeros(len(counts))
         size = self._dense[first] + self._experts[in_ram]
         here = self._parameters(self._dense[first], self._experts[in_ram])
-        fastest = speed.of_device(devices[0], self._processor)
-        prompt = np.minimum(
-            speed.computing_s(here, work.prompt, self._processor),
-            speed.lent_s(size, here, work.prompt, self._batch, fastest),
-        )
+        prompt = speed.computing_s(here, work.prompt, self._processor)
+        if devices[0].kind != "remote":  # ggml computes no prompts for RAM over a network
+            fastest = speed.of_device(devices[0], self._processor)
+            prompt = np.minimum(prompt, speed.lent_s(size, here, work.prompt, self._batch, fastest))
         for number, device in enumerate(devices):
             start, end = bounds[number], bounds[number + 1]
             own = speed.of_device(device, self._processor)
             dense = self._dense[end] - self._dense[start]
             experts = self._experts[np.maximum(end, kept)] - self._experts[np.maximum(start, kept)]
             read = self._read_dense[end] - self._read_dense[start] + experts * self._used
-            answer = answer + speed.reading_s(read, own)
+            answer = answer + speed.reading_s(read, own) + speed.passing_s(device, self._width)
+            prompt = prompt + work.prompt * speed.crossing_s(device, self._width)
             prompt = prompt + speed.computing_s(self._parameters(dense, experts), work.prompt, own)
         return answer, prompt / work.prompt
 

@@ -27,6 +27,8 @@ _STEP_S = 0.0003
 """What a token costs for each device that it passes through: copies, and waiting for the driver."""
 _DISK = 1e9
 """Bytes a second from a cheap SSD, page by page."""
+_GIGABIT, _ROUND_TRIP_S = 100e6, 0.001
+"""A second and an answer of a network that nobody has measured."""
 _LINK = 10e9
 """Bytes a second into a card's memory: PCI Express 3.0 with 16 lanes, less overhead."""
 
@@ -65,6 +67,8 @@ def of_device(device: Device, processor: Speed) -> Speed:
     software pretends is far slower than the same processor's own back end."""
     if device.software:
         return Speed(processor.bandwidth / 10, processor.compute / 10)
+    if device.kind == "remote":
+        return Speed(device.bandwidth or processor.bandwidth, device.compute or processor.compute)
     if device.kind == "igpu":
         return Speed(device.bandwidth or processor.bandwidth, device.compute or 8e11)
     return Speed(device.bandwidth or 200e9, device.compute or 5e12)
@@ -91,6 +95,14 @@ def rereading_s(size: float) -> float:
     return size / _DISK
 
 
-def passing_s(devices: int) -> float:
-    """Return the seconds that a token loses on its way through ``devices`` devices."""
-    return devices * _STEP_S
+def crossing_s(device: Device, width: int) -> float:
+    """Return the seconds that ``width`` numbers of a token take to ``device`` and back, over a network."""
+    if device.kind != "remote":
+        return 0.0
+    return 2 * 4 * width / (device.link or _GIGABIT)
+
+
+def passing_s(device: Device, width: int) -> float:
+    """Return the seconds that a token of an answer loses on its way through ``device``."""
+    delay = (device.delay or _ROUND_TRIP_S) if device.kind == "remote" else 0.0
+    return _STEP_S + delay + crossing_s(device, width)

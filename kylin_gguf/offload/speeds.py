@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from kylin_gguf.offload import speed
 from kylin_gguf.records import Device, Settings
@@ -29,8 +29,17 @@ _SECONDS = 60
 _TIMES = 3
 _APART_SECONDS = 3600
 
-Figures = tuple[float, float]
-"""Bytes read and operations done in a second."""
+
+class Figures(NamedTuple):
+    """As ``records.Device`` has them; 0: not known, or not remote."""
+
+    bandwidth: float = 0.0
+    compute: float = 0.0
+    link: float = 0.0
+    delay: float = 0.0
+
+
+_UNKNOWN = Figures()
 Measure = Callable[[Settings, int, Sequence[str]], Mapping[str, Figures]]
 
 
@@ -49,7 +58,7 @@ def measure(settings: Settings, threads: int, names: Sequence[str]) -> dict[str,
     found = {}
     for line in output.splitlines():
         item = json.loads(line)
-        found[str(item["name"])] = (float(item["bandwidth"]), float(item["compute"]))
+        found[str(item["name"])] = Figures(*(float(item[name]) for name in Figures._fields))
     for name in set(names) - set(found):
         reason = (complaint.strip().splitlines() or ["no reason"])[-1]
         log.warning("the speed of %s could not be measured: %s", name, reason)
@@ -74,7 +83,7 @@ def known(
     ]
     fresh = measurer(settings, threads, due) if due else {}
     for name in due:
-        kept[name] = kept[name].better(fresh.get(name, (0.0, 0.0)))
+        kept[name] = kept[name].better(fresh.get(name, _UNKNOWN))
         kept[name].write(paths[name])
     return tuple(_with(device, kept[device.name].best) for device in devices)
 
@@ -83,7 +92,7 @@ def known(
 class _Kept:
     """The best figures of a device so far, and how many times it was measured."""
 
-    best: Figures = (0.0, 0.0)
+    best: Figures = _UNKNOWN
     times: int = 0
 
     @classmethod
@@ -91,7 +100,7 @@ class _Kept:
         """Read a file of the cache; nothing is known where it is missing or broken."""
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-            figures = float(found["bandwidth"]), float(found["compute"])
+            figures = Figures(*(float(found[name]) for name in Figures._fields))
             times = int(found["times"])
         except (OSError, ValueError, KeyError, TypeError):
             return cls()
@@ -109,12 +118,14 @@ class _Kept:
 
     def better(self, figures: Figures) -> Self:
         """Return what is known after one more time."""
-        best = max(self.best[0], figures[0]), max(self.best[1], figures[1])
+        most = map(max, self.best, figures)
+        delays = [delay for delay in (self.best.delay, figures.delay) if delay]
+        best = Figures(*most)._replace(delay=min(delays, default=0.0))
         return replace(self, best=best, times=self.times + 1)
 
     def write(self, path: Path) -> None:
         """Keep it. What cannot be written is measured the next time again."""
-        content = {"bandwidth": self.best[0], "compute": self.best[1], "times": self.times}
+        content = {**self.best._asdict(), "times": self.times}
         partial = path.with_suffix(f".{os.getpid()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,7 +138,7 @@ class _Kept:
 def _with(device: Device, figures: Figures) -> Device:
     """Return ``device`` with measured speeds. A matrix product reaches a part of the bandwidth that vendors
     state, and it is theirs that ``Device`` means."""
-    return replace(device, bandwidth=figures[0] / speed.READ, compute=figures[1])
+    return replace(device, **{**figures._asdict(), "bandwidth": figures.bandwidth / speed.READ})
 
 
 def _key(device: Device, build: str, threads: int) -> str:

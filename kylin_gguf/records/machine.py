@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 _SOFTWARE = ("llvmpipe", "softpipe", "swiftshader")
-DeviceKind = Literal["cpu", "gpu", "igpu", "accel"]
+DeviceKind = Literal["cpu", "gpu", "igpu", "accel", "remote"]
+"""``remote``: an RPC worker lends it."""
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,8 @@ class Device:
     """One device of a ggml back end (ggml_backend_dev_get_props); memory in bytes, 0 where unknown.
 
     ``bandwidth`` is what of its memory it reads in a second, in bytes; ``compute`` the operations of a matrix
-    product that it does in one, additions and multiplications counted apart. 0: not known.
+    product that it does in one, additions and multiplications counted apart. ``link`` is how many bytes
+    a second get to a remote device, ``delay`` the seconds until it answers. 0: not known.
     """
 
     name: str
@@ -24,6 +26,8 @@ class Device:
     memory_free: int
     bandwidth: float = 0.0
     compute: float = 0.0
+    link: float = 0.0
+    delay: float = 0.0
 
     @property
     def software(self) -> bool:

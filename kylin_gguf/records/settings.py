@@ -36,6 +36,8 @@ class Settings:
     """The only device to use, or ``cpu``; empty: as the planner decides."""
     gpu_memory_mb: int = 0
     """Most megabytes of each GPU to use; 0: what is free, less a margin."""
+    rpc_workers: tuple[str, ...] = ()
+    """Other machines that lend devices, each HOST:PORT."""
     sequences: int = 8
     load_mode: LoadMode | Literal["auto"] = "auto"
     kv_type: KvType = "f16"

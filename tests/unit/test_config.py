@@ -71,3 +71,13 @@ def test_an_installed_program_finds_its_libraries_in_the_systems_directory(
     (directory,) = config.load(environ=environ).native_dirs
     assert directory.name == "kylin-gguf"
     assert directory.parent in (Path("/usr/lib"), *Path("/usr/lib").glob("*-linux-*"))
+
+
+def test_rpc_workers_are_a_list_or_separated_by_commas(environ: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "etc" / "config.yaml").write_text("rpc_workers: ['10.0.0.2:50052', 'studio.lan:50052']\n")
+    assert config.load({}, environ).rpc_workers == ("10.0.0.2:50052", "studio.lan:50052")
+    fewer = config.load({}, environ | {"KYLIN_GGUF_RPC_WORKERS": "10.0.0.3:1,10.0.0.3:1"})
+    assert fewer.rpc_workers == ("10.0.0.3:1",)
+    for wrong in ("10.0.0.2", "[::1]:50052", "-x:1"):
+        with pytest.raises(ConfigError, match="HOST:PORT"):
+            config.load({"rpc_workers": wrong}, environ)

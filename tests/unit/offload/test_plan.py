@@ -203,3 +203,18 @@ def test_how_to_load_can_be_chosen_and_is_chosen_by_memory() -> None:
     assert plan(MODEL, scarce, Request(4096)).mode == "instant"
     assert plan(MODEL, ample, Request(4096, mode="instant")).mode == "instant"
     assert plan(MODEL, scarce, Request(4096, mode="throughput")).mode == "throughput"
+
+
+def test_a_device_of_another_machine_is_used_where_its_link_is_worth_it() -> None:
+    """A fast card far away beats the processor; behind a slow network it does not."""
+    lent = Device("RPC0[10.0.0.2:50052]", "lent", "remote", 8 * GIB, 8 * GIB, 400e9, 5e12, 110e6, 0.0005)
+    near = plan(MODEL, replace(AMPLE, devices=(lent,)), Request(4096))
+    assert [(share.device, share.layers) for share in near.shares] == [(lent.name, MODEL.layers + 1)]
+    far = plan(MODEL, replace(AMPLE, devices=(replace(lent, delay=0.5),)), Request(4096))
+    assert not far.shares
+
+
+def test_what_is_lent_is_used_whole_because_the_lender_keeps_its_margin() -> None:
+    lent = Device("RPC0[10.0.0.2:50052]", "lent", "remote", 8 * GIB, 2 * GIB)
+    tight = plan(MODEL, replace(AMPLE, devices=(lent,)), Request(4096, device=lent.name))
+    assert 2 * GIB - GPU_MARGIN < tight.shares[0].memory <= 2 * GIB or tight.gpu_layers == MODEL.layers + 1

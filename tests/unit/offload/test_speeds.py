@@ -27,7 +27,7 @@ class Meter:
 
     def __call__(self, _: Settings, threads: int, names: Sequence[str]) -> dict[str, speeds.Figures]:
         self.asked.append((threads, list(names)))
-        return {name: (self.bandwidth, 1e11) for name in names if name not in self._broken}
+        return {name: speeds.Figures(self.bandwidth, 1e11) for name in names if name not in self._broken}
 
 
 @pytest.fixture
