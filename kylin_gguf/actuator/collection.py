@@ -13,7 +13,7 @@ from kylin_gguf.actuator.catalogue import CommandCatalogue
 from kylin_gguf.actuator.choices import Choices
 from kylin_gguf.actuator.index import Index, Learner, together
 from kylin_gguf.actuator.node import MAX_TEXT
-from kylin_gguf.actuator.shortlist import Match, Shortlist
+from kylin_gguf.actuator.shortlist import Scores, Shortlist
 from kylin_gguf.actuator.study import Heard
 from kylin_gguf.actuator.values import Utterance
 from kylin_gguf.errors import AccessDenied, CatalogueLimit, InvalidValue, UnknownCatalogue, near
@@ -50,7 +50,7 @@ class Offer:
     indexes: tuple[Index, ...]
     unavailable: frozenset[str]
 
-    def match(self, text: str, heard: Heard | None = None) -> Match:
+    def match(self, text: str, heard: Heard | None = None) -> Scores:
         """Compare normalised ``text`` with every example of every catalogue; ``heard`` is what a model makes
         of it, if one was asked."""
         said = Utterance(text)

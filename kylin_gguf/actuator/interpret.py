@@ -17,8 +17,8 @@ from kylin_gguf.actuator.arguments import Arguments
 from kylin_gguf.actuator.candidates import Candidate, enumerate_candidates
 from kylin_gguf.actuator.catalogue import CommandCatalogue, Kylin
 from kylin_gguf.actuator.collection import Collection, Offer
-from kylin_gguf.actuator.index import Learner
-from kylin_gguf.actuator.shortlist import Match, Meaning, Shortlist
+from kylin_gguf.actuator.index import Learner, none_of
+from kylin_gguf.actuator.shortlist import Scores, Shortlist
 from kylin_gguf.actuator.study import HiddenStates, Study
 from kylin_gguf.actuator.wording import normalise, spoken
 from kylin_gguf.errors import InvalidValue
@@ -145,8 +145,8 @@ class Interpreter:
         if self._study and model and candidates and not _sure(candidates, beliefs):
             heard = await self._study.hear(offer.indexes, text, model)
             if heard:
-                match = offer.match(text, heard)
-                candidates, beliefs = _weigh(offer, utterance, text, match, NONE_BIAS * (1 + heard.trust))
+                scores, bias = offer.match(text, heard), NONE_BIAS * (1 + heard.trust)
+                candidates, beliefs = _weigh(offer, utterance, text, scores, bias)
                 decided_by = "model"
         ended = time.perf_counter()
         ms = {"shortlist": shortlisted - started, "model": ended - shortlisted, "total": ended - started}
@@ -204,11 +204,11 @@ def _sure(candidates: Sequence[Candidate], beliefs: Sequence[float]) -> bool:
 
 
 def _weigh(
-    offer: Offer, utterance: str, text: str, match: Match, none_bias: float = NONE_BIAS
+    offer: Offer, utterance: str, text: str, scores: Scores, none_bias: float = NONE_BIAS
 ) -> tuple[Sequence[Candidate], Sequence[float]]:
     """Return the candidates, and the beliefs in them and then in none."""
-    candidates = enumerate_candidates(offer.catalogue, text, match, CANDIDATES, spoken(utterance))
-    none = max(0.0, match.scores.get(Meaning(None), 0.0)) + none_bias
+    candidates = enumerate_candidates(offer.catalogue, text, scores, CANDIDATES, spoken(utterance))
+    none = none_of(scores) + none_bias
     return candidates, softmax([SCORE_WEIGHT * score for score in (*(c.score for c in candidates), none)])
 
 
