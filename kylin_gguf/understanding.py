@@ -7,20 +7,25 @@ read than all the rest of its start.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from typing import TYPE_CHECKING
 
+from kylin_gguf.errors import KylinError
 from kylin_gguf.records import Settings
 
 if TYPE_CHECKING:
     from kylin_gguf.actuator.interpret import Interpreter
+    from kylin_gguf.actuator.study import HiddenStates
+
+log = logging.getLogger(__name__)
 
 
 class Understanding:
     """Holds the interpreter of a service."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self._settings, self._readouts = settings, settings.cache_dir / "readouts"
         self._lock = threading.Lock()
         self._interpreter: Interpreter | None = None
 
@@ -45,6 +50,19 @@ class Understanding:
         made = self._interpreter
         return await asyncio.to_thread(self.now) if made is None else made
 
+    async def recall(self, model: HiddenStates) -> None:
+        """Make ready for commands that ``model``, which was just loaded, has learnt before.
+
+        Where no model has ever learnt any, nothing is read. That a catalogue is broken is told to whoever
+        gives a command, not to whoever chats.
+        """
+        if not await asyncio.to_thread(lambda: any(self._readouts.glob("*.npz"))):
+            return
+        try:
+            await (await self.ready()).recall(model)
+        except KylinError as error:
+            log.warning("not ready for commands: %s", error.statement())
+
     async def close(self) -> None:
         """Stop what the interpreter learns in the background."""
         if self._interpreter is not None:
@@ -57,5 +75,4 @@ class Understanding:
         from kylin_gguf.actuator.study import Study  # noqa: PLC0415
 
         learnt = Shortlists(self._settings.cache_dir / "shortlists", IN_PACKAGE)
-        study = Study(self._settings.cache_dir / "readouts")
-        return Interpreter(load_commands(self._settings.commands_dirs), learnt.of, study)
+        return Interpreter(load_commands(self._settings.commands_dirs), learnt.of, Study(self._readouts))

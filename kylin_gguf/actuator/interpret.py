@@ -116,6 +116,16 @@ class Interpreter:
         if self._study:
             await self._study.hear(offer.indexes, "", model)
 
+    async def recall(self, model: HiddenStates) -> None:
+        """Do as ``prewarm``, behind whoever waits for ``model``; it begins to learn nothing.
+
+        Raises:
+            KylinError: whatever ``model`` raises.
+        """
+        offer = await self.collection.ready()
+        if self._study:
+            await self._study.recall(offer.indexes, model)
+
     async def learn(self, model: HiddenStates, progress: ProgressCallback) -> None:
         """Have ``model`` learn the commands, and wait until it knows them.
 
