@@ -116,7 +116,8 @@ class Service:
         return (await self._pool.plan(await self._resolve(model), options)).to_json()
 
     def load(self, model: str, options: Mapping[str, Any]) -> Job[LoadedModel]:
-        """Load ``model``; with the option ``learn``, have it learn the commands, too.
+        """Load ``model``, and make it ready for commands if it has learnt them; with the option ``learn``, it
+        learns them first.
 
         Raises:
             InvalidValue, UnknownOption: wrong ``options``.
@@ -127,6 +128,7 @@ class Service:
             engine = await self._pool.acquire(await self._resolve(model), progress)
             if learn:
                 await (await self._understanding.ready()).learn(self._states(model), progress)
+            await self._understanding.recall(self._states(model))
             return next(item for item in self.loaded() if item.path == engine.model.path)
 
         return self._track(run_async("load", work, model))
