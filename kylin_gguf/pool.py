@@ -17,6 +17,7 @@ from kylin_gguf.errors import WorkerDied, WorkerHung
 from kylin_gguf.offload import machine
 from kylin_gguf.offload.pressure import SCARCE, memory_pressure
 from kylin_gguf.records import (
+    Activity,
     InstalledModel,
     LoadedModel,
     Placement,
@@ -67,6 +68,12 @@ class EnginePool:
     def loaded(self) -> tuple[LoadedModel, ...]:
         """Return what is loaded now."""
         return tuple(_described(engine) for engine in self._engines.values())
+
+    async def activity(self) -> list[tuple[LoadedModel, Activity]]:
+        """Return what is loaded now, each with what it does. To be asked keeps no model loaded."""
+        engines = tuple(self._engines.values())
+        readings = await asyncio.gather(*(engine.activity() for engine in engines))
+        return [(_described(engine), reading) for engine, reading in zip(engines, readings, strict=True)]
 
     async def plan(self, model: InstalledModel, options: Mapping[str, Any]) -> Placement:
         """Return where ``model`` would go now; see ``Loader.plan``."""

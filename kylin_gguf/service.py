@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from kylin_gguf import gguf_info
 from kylin_gguf.conversations import Conversation, Database
 from kylin_gguf.conversion import Conversion, Converter
+from kylin_gguf.engine.memory import memory_of
 from kylin_gguf.errors import InvalidValue, UnknownOption, UnsupportedModel
-from kylin_gguf.execution import CallExecutor, Route, no_executors
+from kylin_gguf.execution import CallExecutor, Journal, Route, no_executors
 from kylin_gguf.jobs import Job, run_async, run_in_thread
 from kylin_gguf.kept_sessions import KeptSessions
 from kylin_gguf.offload import machine
@@ -20,6 +22,7 @@ from kylin_gguf.pool import EnginePool
 from kylin_gguf.records import (
     ADAPTER,
     OVERFLOWS,
+    Activity,
     Execution,
     ExecutorAddress,
     InstalledModel,
@@ -60,6 +63,7 @@ class Service:
         self._jobs: set[Job[Any]] = set()
         self._devices: list[dict[str, Any]] | None = None
         self._understanding = Understanding(settings)
+        self._journal = Journal()
         self._converter = Converter(settings.models_dir, lambda: self._pool.busy)
         self.on_change: Callable[[str], None] = lambda _: None
         """Called with ``LoadedModels`` or ``DefaultModel`` when that has changed."""
@@ -76,6 +80,18 @@ class Service:
     def loaded(self) -> tuple[LoadedModel, ...]:
         """Return what worker processes hold now."""
         return self._pool.loaded()
+
+    async def statistics(self) -> dict[str, Any]:
+        """Return what goes on now, as the JSON object of ``GetStatistics``."""
+        models = [asdict(model) | activity.to_json() for model, activity in await self._pool.activity()]
+        kept = ("name", "path", "pid", "memory", "memory_private", "memory_mapped")
+        counted = tuple(Activity().to_json())
+        return {
+            "pid": os.getpid(),
+            "memory": memory_of(os.getpid()).resident,
+            "models": [{key: model[key] for key in (*kept, *counted)} for model in models],
+            "commands": self._journal.entries(),
+        }
 
     def default_model(self) -> str:
         """Return the model that is used when none is named; empty when none is installed."""
@@ -103,7 +119,8 @@ class Service:
         return (await self._pool.plan(await self._resolve(model), options)).to_json()
 
     def load(self, model: str, options: Mapping[str, Any]) -> Job[LoadedModel]:
-        """Load ``model``; with the option ``learn``, have it learn the commands, too.
+        """Load ``model``, and make it ready for commands if it has learnt them; with the option ``learn``, it
+        learns them first.
 
         Raises:
             InvalidValue, UnknownOption: wrong ``options``.
@@ -114,6 +131,7 @@ class Service:
             engine = await self._pool.acquire(await self._resolve(model), progress)
             if learn:
                 await (await self._understanding.ready()).learn(self._states(model), progress)
+            await self._understanding.recall(self._states(model))
             return next(item for item in self.loaded() if item.path == engine.model.path)
 
         return self._track(run_async("load", work, model))
@@ -284,12 +302,12 @@ class Service:
     def _route(self, command_id: str) -> Route:
         command = self.catalogues.catalogue.get(command_id)
         executor, known_as = self.catalogues.executor(command_id)
-        return Route(command, executor or ADAPTER, known_as)
+        return Route(command, executor or ADAPTER, known_as, self._journal)
 
     @property
     def catalogues(self) -> Collection:
         """The command catalogues: the desktop's own, and those that clients register."""
-        return self._understanding.now().collection
+        return self._understanding.collection
 
     def commands(self) -> list[dict[str, Any]]:
         """Return every command of every catalogue, as JSON objects."""

@@ -1,23 +1,28 @@
-"""All catalogues in force: the one that the service begins with, and those registered while it runs."""
+"""All catalogues in force: the one that the service begins with, and those registered while it runs.
+
+Clients register theirs with a service that nobody may ever ask what an utterance means. So what that takes,
+numpy and the commands that come with the desktop, 19 MB together, is imported and read when it is asked.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from kylin_gguf.actuator import choices, reader
 from kylin_gguf.actuator.catalogue import CommandCatalogue
 from kylin_gguf.actuator.choices import Choices
-from kylin_gguf.actuator.index import Index, Learner, together
 from kylin_gguf.actuator.node import MAX_TEXT
-from kylin_gguf.actuator.shortlist import Match, Shortlist
-from kylin_gguf.actuator.study import Heard
-from kylin_gguf.actuator.values import Utterance
 from kylin_gguf.errors import AccessDenied, CatalogueLimit, InvalidValue, UnknownCatalogue, near
 from kylin_gguf.records import ExecutorAddress
+
+if TYPE_CHECKING:
+    from kylin_gguf.actuator.index import Index, Learner
+    from kylin_gguf.actuator.offer import Offer
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 
@@ -43,35 +48,19 @@ ALL = Size(40, 2000, 24_000)
 
 
 @dataclass(frozen=True)
-class Offer:
-    """What can be asked for at one moment: ``catalogue`` has every command of every catalogue."""
-
-    catalogue: CommandCatalogue
-    indexes: tuple[Index, ...]
-    unavailable: frozenset[str]
-
-    def match(self, text: str, heard: Heard | None = None) -> Match:
-        """Compare normalised ``text`` with every example of every catalogue; ``heard`` is what a model makes
-        of it, if one was asked."""
-        said = Utterance(text)
-        if heard is None:
-            return together(index.match(said, self.unavailable) for index in self.indexes)
-        pairs = zip(self.indexes, heard.scores, strict=True)
-        return together(index.match(said, self.unavailable, scores, heard.trust) for index, scores in pairs)
-
-
-@dataclass(frozen=True)
 class Registered:
     """A catalogue, the client it belongs to, and where on the bus that carries its commands out.
 
     ``catalogue`` has its commands with the ids that they are given out by; ``index`` is None until its
     examples are learnt. ``keeps_alive``: the service does not end for want of use while it is there.
+    ``unavailable`` are the commands, by those ids, that its executor cannot carry out.
     """
 
     executor: ExecutorAddress
     catalogue: CommandCatalogue
     index: Index | None
     keeps_alive: bool = True
+    unavailable: frozenset[str] = frozenset()
 
     @property
     def owner(self) -> str:
@@ -96,14 +85,36 @@ class Collection:
     stays small.
     """
 
-    def __init__(self, first: CommandCatalogue, learn: Learner = Shortlist) -> None:
-        self._first, self._learn = first, learn
+    def __init__(self, first: CommandCatalogue, learn: Learner | None = None) -> None:
+        """``learn`` is by default what learns an index anew."""
+        self._name, self._learn = first.name, learn
+        self._known: CommandCatalogue | None = first
+        self._read: Callable[[], CommandCatalogue] = lambda: first
+        self._reading = threading.Lock()
         self._index: Index | None = None
         self._registered: dict[str, Registered] = {}
-        self._unavailable: frozenset[str] = frozenset()
         self._offer: Offer | None = None
         self._catalogue: CommandCatalogue | None = None
         self._learning = asyncio.Lock()
+
+    @classmethod
+    def reading_later(
+        cls, name: str, read: Callable[[], CommandCatalogue], learn: Learner | None = None
+    ) -> Self:
+        """Return the catalogues when the first one, of that ``name``, has yet to be read.
+
+        Errors of ``read`` come from whatever needs it first, and again from what needs it next.
+        """
+        made = cls(CommandCatalogue(name, ()), learn)
+        made._known, made._read = None, read
+        return made
+
+    def read(self) -> CommandCatalogue:
+        """Return the first catalogue, read now if it has not been: in a thread, then."""
+        with self._reading:
+            if self._known is None:
+                self._known = self._read()
+            return self._known
 
     # --- Use --------------------------------------------------------------------------------------
 
@@ -113,15 +124,17 @@ class Collection:
             async with self._learning:
                 await self._catch_up()
         if self._offer is None:
+            from kylin_gguf.actuator.offer import Offer  # noqa: PLC0415 - see above
+
             indexes = (self._index, *(registered.index for registered in self._registered.values()))
-            self._offer = Offer(self.catalogue, tuple(filter(None, indexes)), self._unavailable)
+            self._offer = Offer(self.catalogue, tuple(filter(None, indexes)), self.unavailable)
         return self._offer
 
     async def _catch_up(self) -> None:
         """Learn the first catalogue, and what was registered before anybody asked for anything."""
         if self._index is not None:
             return
-        index = await asyncio.to_thread(Index.train, self._first, (), self._learn)
+        index = await asyncio.to_thread(self._learn_first)
         for name, registered in list(self._registered.items()):
             learnt = await asyncio.to_thread(_learn, registered.catalogue, index, self._learn)
             if self._registered.get(name) is registered:  # not removed meanwhile
@@ -129,12 +142,17 @@ class Collection:
         self._index = index  # last: from now on there is nothing unlearnt
         self._changed()
 
+    def _learn_first(self) -> Index:
+        from kylin_gguf.actuator.index import Index  # noqa: PLC0415 - see above
+
+        return Index.train(self.read(), learn=self._learn)
+
     @property
     def catalogue(self) -> CommandCatalogue:
         """Every command of every catalogue, offered or not."""
         if self._catalogue is None:
             others = (c for r in self._registered.values() for c in r.catalogue.commands)
-            self._catalogue = replace(self._first, commands=(*self._first.commands, *others))
+            self._catalogue = replace(self.read(), commands=(*self.read().commands, *others))
         return self._catalogue
 
     def executor(self, command_id: str) -> tuple[ExecutorAddress | None, str]:
@@ -149,13 +167,8 @@ class Collection:
 
     @property
     def unavailable(self) -> frozenset[str]:
-        """The commands that are not offered now."""
-        return self._unavailable
-
-    def restrict(self, unavailable: Iterable[str]) -> None:
-        """Offer no command of ``unavailable``, ids as they are given out; replaces an earlier such set."""
-        self._unavailable = frozenset(unavailable)
-        self._changed()
+        """The commands that are never the answer, by the ids that they are given out by."""
+        return frozenset().union(*(registered.unavailable for registered in self._registered.values()))
 
     def _changed(self) -> None:
         self._offer = self._catalogue = None
@@ -163,28 +176,37 @@ class Collection:
     # --- Registration -----------------------------------------------------------------------------
 
     async def register(
-        self, executor: ExecutorAddress, name: str, text: str, *, keeps_alive: bool = True
+        self,
+        executor: ExecutorAddress,
+        name: str,
+        text: str,
+        *,
+        keeps_alive: bool = True,
+        unavailable: Sequence[str] = (),
     ) -> CommandCatalogue:
         """Put the catalogue that YAML ``text`` describes in force, under ids that begin ``NAME/``.
 
         One of the same owner and name is replaced. It is in force when this returns; its examples are learnt
-        now, or with all others by the first ``ready``.
+        now, or with all others by the first ``ready``. ``unavailable``: ids in the text, of commands that are
+        learnt like the others and are never the answer.
 
         Raises:
-            InvalidValue: ``name`` is not one, or is that of the first catalogue.
+            InvalidValue: ``name`` is not one, or is that of the first catalogue; or ``unavailable`` has an id
+                that no command of the text has.
             AccessDenied: another client has a catalogue of that name.
             CommandsInvalid: the text breaks the format.
             CatalogueLimit: ``EACH`` or ``ALL`` would be exceeded.
         """
-        if not NAME.fullmatch(name) or name == self._first.name:
+        if not NAME.fullmatch(name) or name == self._name:
             raise InvalidValue("name", name[:80], "lower-case letters, digits and hyphens, not a name in use")
         async with self._learning:
             self._refuse_stranger(executor.name, name)
             catalogue = (await asyncio.to_thread(reader.parse, text, name)).namespaced()
             self._refuse_excess(executor.name, catalogue)
+            missing = _missing(catalogue, unavailable)
             first, learn = self._index, self._learn
             index = await asyncio.to_thread(_learn, catalogue, first, learn) if first else None
-            self._registered[name] = Registered(executor, catalogue, index, keeps_alive)
+            self._registered[name] = Registered(executor, catalogue, index, keeps_alive, missing)
             self._changed()
         return catalogue
 
@@ -218,13 +240,13 @@ class Collection:
         """
         _check_entries(entries)
         async with self._learning:
-            first = name == self._first.name and not owner
-            catalogue = self._first if first else self._own(owner, name).catalogue
+            first = name == self._name and not owner
+            catalogue = self.read() if first else self._own(owner, name).catalogue
             if source not in (catalogue.lists or {}):
                 raise InvalidValue("list", source[:80], " or ".join(catalogue.lists or ("none",)))
             lists = {source: await asyncio.to_thread(choices.read, entries)}
             if first:
-                self._first = catalogue.with_lists(lists)
+                self._known = catalogue.with_lists(lists)
                 self._index = self._index and self._index.with_lists(lists)
             else:
                 self._registered[name] = self._own(owner, name).with_lists(lists)
@@ -264,12 +286,20 @@ class Collection:
         _check_size([*(r.size for r in others.values()), _size(catalogue)], ALL, "")
 
 
-def _learn(catalogue: CommandCatalogue, first: Index, learn: Learner) -> Index:
+def _learn(catalogue: CommandCatalogue, first: Index, learn: Learner | None) -> Index:
     """Learn a later catalogue: in the terms of the first one as well, and what of that it is not."""
     terms = dict(first.catalogue.terms or {})
     for concept, phrases in (catalogue.terms or {}).items():
         terms[concept] = tuple(dict.fromkeys((*terms.get(concept, ()), *phrases)))
-    return Index.train(replace(catalogue, terms=terms), first.contrast(catalogue), learn)
+    return type(first).train(replace(catalogue, terms=terms), first.contrast(catalogue), learn)
+
+
+def _missing(catalogue: CommandCatalogue, unavailable: Sequence[str]) -> frozenset[str]:
+    known = {command.id.rpartition("/")[2]: command.id for command in catalogue.commands}
+    for local in unavailable:
+        if local not in known:
+            raise InvalidValue("unavailable", local[:80], "ids of the catalogue's own commands")
+    return frozenset(known[local] for local in unavailable)
 
 
 def _size(catalogue: CommandCatalogue) -> Size:

@@ -126,6 +126,11 @@ class Client:
         found: dict[str, Any] = await self._result(names.PROPERTIES, "GetAll", "s", names.MANAGER)
         return found
 
+    async def statistics(self) -> dict[str, Any]:
+        """Return what GetStatistics returns, as plain dictionaries; lists may be empty."""
+        found: dict[str, Any] = await self._result(names.MANAGER, "GetStatistics")
+        return {"models": [], "commands": []} | found
+
     async def pull(self, name: str, progress: ProgressCallback = no_progress) -> None:
         """Download a model; cancelling the task cancels the download."""
         await self._job("Pull", name, progress)

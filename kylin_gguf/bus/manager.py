@@ -68,6 +68,11 @@ class RootObject(CatalogueMethods, SessionMethods):
         """Method Plan."""
         return json.dumps(await self._service.plan(name, options), ensure_ascii=False)
 
+    async def get_statistics(self, caller: str) -> dict[str, Any]:
+        """Method GetStatistics."""
+        await self._check_user(caller)
+        return await self._service.statistics()
+
     async def embed(
         self, caller: str, name: str, texts: list[str], options: dict[str, Any]
     ) -> list[list[float]]:

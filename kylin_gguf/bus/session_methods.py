@@ -94,4 +94,4 @@ class SessionMethods(RootPart):
 
     async def _check_user(self, caller: str) -> None:
         if await self.registry.connection.user_of(caller) != os.getuid():
-            raise AccessDenied("what this user keeps")
+            raise AccessDenied("what belongs to this user")

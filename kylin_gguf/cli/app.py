@@ -1,25 +1,46 @@
-"""The program ``kylin-gguf``: registers the command groups, and is the only place that catches everything."""
+"""The program ``kylin-gguf``: registers the command groups, and is the only place that catches everything.
+
+Only what a command needs is imported: the service is one of them, and its memory and start are everybody's.
+"""
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
 import traceback
-from importlib.metadata import EntryPoint, entry_points
-from typing import Annotated, NoReturn
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from kylin_gguf import __version__
-from kylin_gguf.cli import act, actuator, chat, doctor, embed, loaded, models, output, plan, serve, status
 from kylin_gguf.cli.errors import exit_code
 from kylin_gguf.errors import ConverterMissing, InternalError, KylinError
 from kylin_gguf.translation import translate as _
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
 PROGRAM = "kylin-gguf"
 PLUGIN_GROUP = "kylin_gguf.commands"
 CONVERT = "convert"
-GROUPS = (models, serve, chat, act, actuator, embed, plan, status, loaded, doctor)
+CONVERTER_COMMANDS = (CONVERT, "compare")
+"""What the converter adds: named, with how to install it, also where it is missing."""
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "models": ("models", "pull", "rm", "info"),
+    "serve": ("serve",),
+    "chat": ("chat",),
+    "act": ("act",),
+    "actuator": ("actuator",),
+    "embed": ("embed",),
+    "plan": ("devices", "plan"),
+    "status": ("status",),
+    "loaded": ("ps", "stop"),
+    "monitor": ("monitor",),
+    "doctor": ("doctor",),
+}
+"""The modules of this package that register commands, and which, in the order of the help."""
 
 
 def _show_version(wanted: bool) -> None:
@@ -52,9 +73,14 @@ def _add_plugin(app: typer.Typer, plugin: EntryPoint) -> None:
         # The runtime's package names the converter's entry point also where only the runtime is installed.
         absent = isinstance(error, ModuleNotFoundError) and error.name == plugin.module.split(".")[0]
         if absent and plugin.name == CONVERT:
-            _add_failure(app, CONVERT, ConverterMissing())
+            _add_converter_missing(app)
         else:
             _add_failure(app, plugin.name, InternalError(detail=f"{plugin.value}: {error}"))
+
+
+def _add_converter_missing(app: typer.Typer) -> None:
+    for name in CONVERTER_COMMANDS:
+        _add_failure(app, name, ConverterMissing())
 
 
 def _add_failure(app: typer.Typer, name: str, failure: KylinError) -> None:
@@ -70,8 +96,8 @@ def _add_failure(app: typer.Typer, name: str, failure: KylinError) -> None:
 def build(arguments: list[str]) -> typer.Typer:
     """Return the program with the commands that ``arguments`` can mean.
 
-    Plug-ins are imported only when one of them is asked for, or all are to be listed: the converter's
-    imports would otherwise slow down every command.
+    Where they name a command of ours, only its module is imported; else all are, and the plug-ins, of which
+    the converter's imports alone would slow every command down.
     """
     app = typer.Typer(
         name=PROGRAM,
@@ -81,17 +107,23 @@ def build(arguments: list[str]) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_globals)
-    for group in GROUPS:
-        group.register(app)
-    builtin = {command.name for command in app.registered_commands}
-    if next((a for a in arguments if not a.startswith("-")), None) in builtin:
-        return app
+    asked = next((a for a in arguments if not a.startswith("-")), None)
+    wanted = [group for group, commands in GROUPS.items() if asked in commands]
+    for group in wanted or GROUPS:
+        importlib.import_module(f"kylin_gguf.cli.{group}").register(app)
+    if not wanted:
+        _add_plugins(app)
+    return app
+
+
+def _add_plugins(app: typer.Typer) -> None:
+    from importlib.metadata import entry_points  # noqa: PLC0415 - takes as long as most commands
+
     plugins = {plugin.name: plugin for plugin in entry_points(group=PLUGIN_GROUP)}
     for name in sorted(plugins):
         _add_plugin(app, plugins[name])
     if CONVERT not in plugins:
-        _add_failure(app, CONVERT, ConverterMissing())
-    return app
+        _add_converter_missing(app)
 
 
 def main() -> NoReturn:
@@ -107,5 +139,5 @@ def main() -> NoReturn:
         sys.exit(0)
     if logging.getLogger().isEnabledFor(logging.DEBUG):
         traceback.print_exception(failure)
-    output.notice(f"{PROGRAM}: {failure.message()}")
+    print(f"{PROGRAM}: {failure.message()}", file=sys.stderr, flush=True)
     sys.exit(exit_code(failure))

@@ -9,7 +9,7 @@ import typer
 
 from kylin_gguf import config
 from kylin_gguf.bus.client import Client
-from kylin_gguf.cli import output
+from kylin_gguf.cli import completion, output
 from kylin_gguf.cli.models import AsJson, reference
 from kylin_gguf.errors import InvalidValue
 from kylin_gguf.translation import translate as _
@@ -59,7 +59,13 @@ async def _loaded() -> list[dict[str, Any]]:
 
 def stop(
     model: Annotated[
-        str, typer.Argument(metavar="NAME|FILE", help=_("A loaded model."), show_default=False)
+        str,
+        typer.Argument(
+            metavar="NAME|FILE",
+            help=_("A loaded model."),
+            show_default=False,
+            autocompletion=completion.installed,
+        ),
     ] = "",
     everything: Annotated[bool, typer.Option("--all", help=_("Unload every model."))] = False,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from kylin_gguf import catalogue, config, gguf_info
-from kylin_gguf.cli import output
+from kylin_gguf.cli import completion, output
 from kylin_gguf.gguf_info import GgufInfo
 from kylin_gguf.store import Store, notice
 from kylin_gguf.translation import translate as _
@@ -22,7 +22,16 @@ Model = Annotated[
         "-m",
         metavar="NAME|FILE",
         help=_("A model's name, or the path of a GGUF file."),
+        autocompletion=completion.installed,
         show_default=False,
+    ),
+]
+ModelFile = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE|NAME",
+        help=_("A GGUF file, or an installed model."),
+        autocompletion=completion.installed,
     ),
 ]
 
@@ -83,7 +92,12 @@ def _line(row: dict[str, Any]) -> list[str]:
 
 
 def pull(
-    name: Annotated[str, typer.Argument(help=_("A name of the catalogue."), show_default=False)] = "",
+    name: Annotated[
+        str,
+        typer.Argument(
+            help=_("A name of the catalogue."), show_default=False, autocompletion=completion.absent
+        ),
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Command ``pull``."""
@@ -102,13 +116,15 @@ def pull(
         output.notice(about)
 
 
-def remove(name: Annotated[str, typer.Argument(help=_("An installed model."))]) -> None:
+def remove(
+    name: Annotated[str, typer.Argument(help=_("An installed model."), autocompletion=completion.installed)],
+) -> None:
     """Command ``rm``."""
     open_store().remove(name)
 
 
 def info(
-    model: Annotated[str, typer.Argument(metavar="FILE|NAME", help=_("A GGUF file, or an installed model."))],
+    model: ModelFile,
     tensors: Annotated[bool, typer.Option("--tensors", help=_("List the tensors, too."))] = False,
     as_json: AsJson = False,
 ) -> None:

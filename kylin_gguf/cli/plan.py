@@ -10,7 +10,7 @@ import typer
 
 from kylin_gguf import config, gguf_info
 from kylin_gguf.cli import output
-from kylin_gguf.cli.models import AsJson, open_store
+from kylin_gguf.cli.models import AsJson, ModelFile, open_store
 from kylin_gguf.offload import machine, machine_file
 from kylin_gguf.records import Placement
 from kylin_gguf.translation import translate as _
@@ -58,7 +58,7 @@ def devices(as_json: AsJson = False) -> None:
 
 
 def show_plan(
-    model: Annotated[str, typer.Argument(metavar="FILE|NAME", help=_("A GGUF file, or an installed model."))],
+    model: ModelFile,
     device: Annotated[
         str, typer.Option("--device", help=_("The only device to use: a name of 'devices', or cpu."))
     ] = "",

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Mapping
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from kylin_gguf import config
-from kylin_gguf.bus.client import Client
 from kylin_gguf.cli import output
 from kylin_gguf.cli.errors import EXIT_CODES
 from kylin_gguf.cli.models import AsJson
+from kylin_gguf.cli.watch import Look, Speed, Speeds, look
 from kylin_gguf.errors import ServiceUnavailable
 from kylin_gguf.translation import translate as _
 
@@ -41,19 +41,25 @@ def status(
         with contextlib.suppress(KeyboardInterrupt):
             _watch(as_json)
         return
-    found = asyncio.run(_properties())
+    found = asyncio.run(look())
     _show(found, as_json=as_json)
     if found is None:
         raise typer.Exit(EXIT_CODES[ServiceUnavailable])
 
 
 def _watch(as_json: bool) -> NoReturn:
+    speeds = Speeds()
     while True:
-        _show(asyncio.run(_properties()), as_json=as_json, again=True)
+        found = asyncio.run(look())
+        _show(
+            found, as_json=as_json, again=True, speeds=speeds.since_last(found["Statistics"]) if found else {}
+        )
         time.sleep(WATCH_S)
 
 
-def _show(found: dict[str, Any] | None, *, as_json: bool, again: bool = False) -> None:
+def _show(
+    found: Look | None, *, as_json: bool, again: bool = False, speeds: Mapping[int, Speed] | None = None
+) -> None:
     if as_json:
         output.print_json({"running": found is not None, **(found or {})})
         return
@@ -63,18 +69,10 @@ def _show(found: dict[str, Any] | None, *, as_json: bool, again: bool = False) -
         print(_("The service is not running. It starts by itself when it is needed."))
     else:
         _print(found)
+        _print_activity(found["Statistics"], speeds or {})
 
 
-async def _properties() -> dict[str, Any] | None:
-    try:
-        client = await Client.connect(config.load(), start=False)
-    except ServiceUnavailable:
-        return None
-    async with client:
-        return await client.properties()
-
-
-def _print(found: dict[str, Any]) -> None:
+def _print(found: Look) -> None:
     output.print_fields(
         {
             _("Service"): f"{_('running')}, {found['Version']}",
@@ -97,3 +95,25 @@ def _print(found: dict[str, Any]) -> None:
                 context=placement["context_length"],
             )
         )
+
+
+def _print_activity(told: Mapping[str, Any], speeds: Mapping[int, Speed]) -> None:
+    for model in told["models"]:
+        line = _(
+            "{name}: {running} running, {waiting} waiting, {used} of {cells} tokens of context in use, "
+            "{hits} of {requests} prompts known in part"
+        )
+        print(
+            line.format(
+                name=model["name"],
+                running=model["running"],
+                waiting=model["waiting"],
+                used=model["cells_used"],
+                cells=model["cells"],
+                hits=model["cache_hits"],
+                requests=model["requests"],
+            )
+        )
+        if speed := speeds.get(model["pid"]):
+            line = _("{name}: answers {answers:.1f} tokens/s, prompts {prompts:.1f} tokens/s")
+            print(line.format(name=model["name"], answers=speed.answers, prompts=speed.prompts))

@@ -87,6 +87,10 @@ class BlockingClient:
         """Return the Manager's properties."""
         return self._loop.run(self._client.properties())
 
+    def statistics(self) -> dict[str, Any]:
+        """Return what GetStatistics returns, as plain dictionaries; lists may be empty."""
+        return self._loop.run(self._client.statistics())
+
     def pull(self, name: str, progress: ProgressCallback = no_progress) -> None:
         """Download a model; ``progress`` is called in another thread."""
         self._loop.run(self._client.pull(name, progress))

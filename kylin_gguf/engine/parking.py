@@ -22,7 +22,8 @@ class Parking:
 
     def __init__(self, room: int = ROOM) -> None:
         self._room = room
-        self._taken = 0
+        self.taken = 0
+        """Bytes of what is here."""
         self._states: dict[Tokens, State] = {}
         self._tree: RadixTree[Tokens] = RadixTree()
 
@@ -37,11 +38,11 @@ class Parking:
             self.take(shorter)
         if state.size > self._room:
             return
-        while self._taken + state.size > self._room:
+        while self.taken + state.size > self._room:
             self.take(next(iter(self._states)))
         self._states[key] = state
         self._tree.insert(key, tokens)
-        self._taken += state.size
+        self.taken += state.size
 
     def match(self, prompt: Sequence[int], *, whole: bool) -> tuple[Tokens | None, int]:
         """Return which entry shares most tokens with ``prompt``, and how many; with ``whole``, of those that
@@ -57,5 +58,5 @@ class Parking:
         """Take an entry out and return its state."""
         self._tree.remove(key)
         state = self._states.pop(key)
-        self._taken -= state.size
+        self.taken -= state.size
         return state

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from kylin_gguf.engine.context import Context, State
 from kylin_gguf.engine.parking import Parking
 from kylin_gguf.engine.prefix_store import PrefixStore
-from kylin_gguf.engine.radix_tree import RadixTree
+from kylin_gguf.engine.radix_tree import RadixTree, distinct
 
 WORTH_READING = 16
 """Tokens that a file must save over what memory holds; fewer are computed sooner than read."""
@@ -58,6 +58,16 @@ class PrefixCache:
         self._age = 0.0
         """The worth of what was evicted last: newcomers start from there, so that old hits do not count for
         ever (GreedyDual-Size-Frequency, Cherkasova 1998)."""
+
+    @property
+    def cells(self) -> int:
+        """How many cells of the KV cache hold a token."""
+        return distinct((slot.tokens for slot in self._slots), shared=self._context.cuttable)
+
+    @property
+    def parked(self) -> int:
+        """Bytes of memory outside the KV cache that hold prefixes."""
+        return self._parking.taken
 
     def acquire(self, prompt: Sequence[int]) -> tuple[Slot, int]:
         """Take a slot for ``prompt``; return it with the number of tokens it holds already.

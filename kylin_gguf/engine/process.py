@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from kylin_gguf.engine.activity_reader import ActivityReader
 from kylin_gguf.engine.async_channel import AsyncChannel
 from kylin_gguf.engine.channel import Payload
 from kylin_gguf.engine.child import Child
@@ -20,6 +21,7 @@ from kylin_gguf.engine.memory import ProcessMemory
 from kylin_gguf.engine.pending import PendingRequests
 from kylin_gguf.errors import WorkerDied, WorkerHung, from_wire
 from kylin_gguf.records import (
+    Activity,
     InstalledModel,
     Message,
     Overflow,
@@ -68,12 +70,15 @@ class EngineProcess:
     speculation: Speculation = field(default_factory=Speculation, init=False)
     buffers: dict[str, dict[str, int]] = field(default_factory=dict, init=False)
     """As in LoadedModel."""
+    stepped_down: str = field(default="", init=False)
+    """Why it holds the model with less than was planned, until a user was told."""
     failure: WorkerDied | WorkerHung | None = field(default=None, init=False)
     """How a loaded worker has ended that was not asked to."""
     _pending: PendingRequests = field(default_factory=PendingRequests, init=False)
     _incoming: AsyncIterator[Payload] = field(init=False)
     _reading: asyncio.Task[None] | None = field(default=None, init=False)
     _heartbeat: Heartbeat = field(init=False)
+    _activity: ActivityReader = field(init=False)
     _released: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _stopping: bool = field(default=False, init=False)
     _hung: WorkerHung | None = field(default=None, init=False)
@@ -85,6 +90,7 @@ class EngineProcess:
             ping=lambda: self._channel.post({"op": "ping", "id": 0}),
             on_silence=self._give_up,
         )
+        self._activity = ActivityReader(lambda: self._channel.post({"op": "activity", "id": 0}))
 
     @classmethod
     async def start(
@@ -102,7 +108,9 @@ class EngineProcess:
         """
         ours, theirs = socket.socketpair()
         with theirs:
-            child = await Child.start(model.name, theirs, settings.native_dirs)
+            child = await Child.start(
+                model.name, theirs, settings.native_dirs, accelerators=bool(placement.shares)
+            )
         engine = cls(model, placement, 0.0, listeners, child, AsyncChannel(ours))
         try:
             await engine._load(settings)
@@ -123,9 +131,18 @@ class EngineProcess:
         """Whether a request runs."""
         return len(self._pending) > 0
 
+    def news(self) -> str:
+        """Return why it was stepped down, the first time that anybody asks; else nothing."""
+        reason, self.stepped_down = self.stepped_down, ""
+        return reason
+
     def memory(self) -> ProcessMemory:
         """Return what the worker has in memory now; zeros once it is gone."""
         return self._child.memory()
+
+    async def activity(self) -> Activity:
+        """Return what the worker does and has done, as ``ActivityReader.read``."""
+        return await self._activity.read()
 
     # --- requests -----------------------------------------------------------------------------------
 
@@ -277,6 +294,7 @@ class EngineProcess:
         # Its listeners first: what is asked again must not get this worker.
         self.listeners.ended(self)
         self._pending.end(self.failure)
+        self._activity.ended()
         self._channel.close()
         await self._child.bury()
 
@@ -284,6 +302,8 @@ class EngineProcess:
         if event["event"] == "speculation":
             self.speculation = Speculation(**event["speculation"])
             self.listeners.changed()
+        elif event["event"] == "activity":
+            self._activity.heard(Activity(**event["activity"]))
         elif event["event"] == "begun":
             self._pending.begun(event["id"])
         elif event["event"] == "released":

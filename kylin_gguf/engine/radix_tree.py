@@ -6,7 +6,7 @@ and the keys of all entries that pass through it.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -127,3 +127,16 @@ def common_prefix(run: Sequence[int], tokens: Sequence[int], start: int = 0) -> 
         if x != y:
             return index
     return min(len(run), len(other))
+
+
+def distinct(sequences: Iterable[list[int]], *, shared: bool) -> int:
+    """Return how many tokens ``sequences`` have together; with ``shared``, common beginnings count once.
+
+    What each adds to the one sorted before it is what no other has.
+    """
+    total = 0
+    before: list[int] = []
+    for tokens in sorted(sequences):
+        total += len(tokens) - (common_prefix(before, tokens) if shared else 0)
+        before = tokens
+    return total

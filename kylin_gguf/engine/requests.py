@@ -10,6 +10,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from kylin_gguf import frames, native
@@ -34,7 +35,7 @@ from kylin_gguf.engine.stream import ClientStream
 from kylin_gguf.engine.tasks.generation import Generation
 from kylin_gguf.errors import KylinError, TemplateFailed, UnsupportedModel
 from kylin_gguf.frames import EndReason
-from kylin_gguf.records import Message, Placement, SamplingOptions, Usage
+from kylin_gguf.records import Activity, Message, Placement, SamplingOptions, Usage
 from kylin_gguf.records import Speculation as SpeculationState
 
 _PROGRESS_STEP = 0.02
@@ -62,6 +63,7 @@ class Requests:
             "embed": self._embed,
             "states": self._states,
             "cancel": lambda payload, _: self.cancel(int(payload["id"])),
+            "activity": lambda payload, _: self._tell_activity(int(payload["id"])),
             "ping": lambda payload, _: self._send({"event": "pong", "id": payload["id"]}),
         }
         self._scheduler: Scheduler | None = None
@@ -251,6 +253,16 @@ class Requests:
         self._understanding.submit(
             request, before, payload["depth"], encode, background=payload["background"]
         )
+
+    def _tell_activity(self, request_id: int) -> None:
+        found = self._scheduler.activity() if self._scheduler else Activity(time=time.monotonic())
+        embedding = [queue for queue in self._queues() if isinstance(queue, EmbeddingQueue)]
+        found = replace(
+            found,
+            waiting=found.waiting + sum(map(len, embedding)),
+            texts=sum(queue.texts for queue in embedding),
+        )
+        self._send({"event": "activity", "id": request_id, "activity": found.to_json()})
 
     def _vectors(self, request_id: int) -> Report:
         def report(vectors: Vectors | None, failure: KylinError | None) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import asdict
 
 from kylin_gguf.engine.context import Context
 from kylin_gguf.engine.prefix_cache import PrefixCache
 from kylin_gguf.engine.radix_tree import common_prefix
 from kylin_gguf.engine.step import Running, Share, Step
+from kylin_gguf.engine.tally import Tally
 from kylin_gguf.engine.tasks.task import Priority, Task
 from kylin_gguf.engine.waiting import WaitingLine, cells
 from kylin_gguf.errors import ContextFull, KylinError
 from kylin_gguf.frames import EndReason
+from kylin_gguf.records import Activity
 
 WORTH_WAITING = 32
 """Prompt tokens that another request is about to compute and that are worth waiting for."""
@@ -32,6 +36,7 @@ class Scheduler:
         self._sequences = sequences
         self._step = Step(context)
         self._waiting = WaitingLine()
+        self._tally = Tally()
         self._running: list[Running] = []
         self._crowded = False
         """Whether cells ran out since a request last ended: the count of ``_fits`` was too hopeful then."""
@@ -40,6 +45,18 @@ class Scheduler:
     def has_work(self) -> bool:
         """Whether a step would do something now, without waiting for a client or a message."""
         return any(_ready(run.task) for run in self._running) or any(map(_ready, self._waiting))
+
+    def activity(self) -> Activity:
+        """Return what is going on, and what has been done."""
+        return Activity(
+            time=time.monotonic(),
+            running=len(self._running),
+            waiting=len(self._waiting),
+            cells=self._context.length,
+            cells_used=self._cache.cells,
+            parked=self._cache.parked,
+            **asdict(self._tally),
+        )
 
     def submit(self, task: Task) -> None:
         """Queue ``task``.
@@ -66,6 +83,7 @@ class Scheduler:
         guess = self._context.cuttable and not self._crowded
         if not self._step.fill(self._running, guess=guess) or not self._decode():
             return
+        self._tally.decoded(self._step.shares, self._step.seconds)
         for share in [share for share in self._step.shares if share.output is not None]:
             self._hand_over(share)
 
@@ -142,6 +160,7 @@ class Scheduler:
         self._waiting.leave(task)
         slot, cached = self._cache.acquire(task.tokens)
         task.started(cached)
+        self._tally.started(cached)
         self._running.append(Running(task, slot))
 
     # --- the decode ---------------------------------------------------------------------------------
@@ -208,7 +227,9 @@ class Scheduler:
         assert share.output is not None, "there is nothing to draw from"
         try:
             for index, guess in enumerate((*share.guesses, None), share.output):
-                if run.task.logits_ready(self._context, run.slot, index):
+                done = run.task.logits_ready(self._context, run.slot, index)
+                self._tally.drawn()
+                if done:
                     return True
                 if run.task.tokens[-1] != guess:
                     break

@@ -55,6 +55,8 @@ class Step:
         self._batch = context.new_batch()
         self._pace = Pace()
         self._ended = 0.0
+        self.seconds = 0.0
+        """What the last decode took."""
         self.shares: list[Share] = []
 
     @property
@@ -124,10 +126,10 @@ class Step:
         if not self._context.decode(self._batch, interrupted):
             return False
         self._ended = time.perf_counter()
-        seconds = self._ended - began
+        self.seconds = self._ended - began
         if not self.guessing:
             streams = sum(share.tokens == 1 for share in self.shares)
-            self._pace.observe(streams, self._batch.size - streams, seconds)
+            self._pace.observe(streams, self._batch.size - streams, self.seconds)
         for run, count, *_ in self.shares:
             done = len(run.slot.tokens)
             run.slot.tokens += run.task.tokens[done : done + count]

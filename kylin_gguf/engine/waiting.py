@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from kylin_gguf.engine.radix_tree import common_prefix
+from kylin_gguf.engine.radix_tree import distinct
 from kylin_gguf.engine.tasks.task import Priority, Task
 from kylin_gguf.errors import Busy
 
@@ -60,13 +60,8 @@ class WaitingLine:
 def cells(tasks: Iterable[Task], *, shared: bool) -> int:
     """Return the KV cells that ``tasks`` need together, with a reserve for each.
 
-    ``shared`` says whether common beginnings count once. The distinct prefixes of a set of sequences are what
-    each adds to the one sorted before it.
+    ``shared`` says whether common beginnings count once.
     """
     tasks = list(tasks)
-    total = 0
-    before: list[int] = []
-    for tokens in sorted(task.tokens for task in tasks):
-        total += len(tokens) - (common_prefix(before, tokens) if shared else 0)
-        before = tokens
-    return total + sum(min(task.room, RESERVE) for task in tasks)
+    held = distinct((task.tokens for task in tasks), shared=shared)
+    return held + sum(min(task.room, RESERVE) for task in tasks)

@@ -3,6 +3,7 @@
 Sizes are bytes, durations seconds, rates tokens per second unless a name says otherwise.
 """
 
+from kylin_gguf.records.activity import Activity
 from kylin_gguf.records.commands import ADAPTER, Execution, ExecutorAddress, ResultValue
 from kylin_gguf.records.conversation import OVERFLOWS, ROLES, Entry, Message, Overflow, Role
 from kylin_gguf.records.machine import Device, DeviceKind, FailedPlugin
@@ -27,6 +28,7 @@ __all__ = [
     "OVERFLOWS",
     "ROLES",
     "SPARE_SEQUENCES",
+    "Activity",
     "Device",
     "DeviceKind",
     "Entry",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 from unittest.mock import patch
@@ -24,6 +24,7 @@ from kylin_gguf.engine.memory import ProcessMemory
 from kylin_gguf.engine.process import Listeners
 from kylin_gguf.loading import Loader
 from kylin_gguf.records import (
+    Activity,
     InstalledModel,
     Message,
     Placement,
@@ -52,6 +53,7 @@ class EchoEngine:
     speculation: Speculation = field(default_factory=Speculation)
     buffers: dict[str, dict[str, int]] = field(default_factory=dict)
     failure: None = None
+    counted: Activity = field(default_factory=Activity)
 
     running: ClassVar[set[asyncio.Task[None]]] = set()
     """The answers in the making, of all engines."""
@@ -59,6 +61,9 @@ class EchoEngine:
     @property
     def busy(self) -> bool:
         return bool(self.running)
+
+    async def activity(self) -> Activity:
+        return replace(self.counted, running=len(self.running))
 
     def memory(self) -> ProcessMemory:
         return ProcessMemory(3 << 20, 2 << 20, 1 << 20)

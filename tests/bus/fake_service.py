@@ -16,6 +16,7 @@ from kylin_gguf.errors import KylinError, UnknownModel, UnknownOption, Unsupport
 from kylin_gguf.frames import EndReason
 from kylin_gguf.jobs import Job, run_async
 from kylin_gguf.records import (
+    Activity,
     Entry,
     InstalledModel,
     LoadedModel,
@@ -140,6 +141,16 @@ class FakeService:
             "buffers": {"CPU": {"kv": 5}},
         }
         return (LoadedModel("echo", Path("/models/echo.gguf"), 42, 0.5, **sizes, **how),)
+
+    async def statistics(self) -> dict[str, Any]:
+        model = {"name": "echo", "path": "/models/echo.gguf", "pid": 42, "memory": 3 << 20}
+        done = {"command": "volume.set", "status": "done", "code": None, "at": 1.5, "seconds": 0.25}
+        return {
+            "pid": 1,
+            "memory": 1 << 20,
+            "models": [model | Activity(time=1.0, running=1).to_json()],
+            "commands": [done],
+        }
 
     def default_model(self) -> str:
         return "echo"

@@ -207,6 +207,8 @@ async def test_status(run: Run) -> None:
     assert found["LoadedModels"][0]["name"] == "echo"
     status, output, _ = await run("status")
     assert "echo: 3.1 MB (2.1 MB private), loaded in 0.5 s, process 42" in output
+    assert "echo: 1 running, 0 waiting, 0 of 0 tokens of context in use, 0 of 0 prompts" in output
+    assert found["Statistics"]["commands"][0]["command"] == "volume.set"
 
 
 async def test_models_that_are_loaded(run: Run, service: FakeService) -> None:

@@ -93,6 +93,37 @@ async def test_plan_is_json(client: Client) -> None:
     assert reply.body == ['{"model": "echo", "threads": 2, "reasons": ["因为"]}']
 
 
+async def test_statistics_arrive_with_the_documented_types(client: Client) -> None:
+    reply = await client.call(names.MANAGER, "GetStatistics")
+    assert reply.signature == "a{sv}"
+    told = {key: value.signature for key, value in reply.body[0].items()}
+    assert told == {"pid": "x", "memory": "x", "models": "aa{sv}", "commands": "aa{sv}"}
+    (model,), (command,) = reply.body[0]["models"].value, reply.body[0]["commands"].value
+    assert {key for key, value in model.items() if value.signature == "d"} == {
+        "time",
+        "prompt_s",
+        "generated_s",
+    }
+    assert {value.signature for value in model.values()} == {"s", "x", "d"}
+    assert {key: value.signature for key, value in command.items()} == {
+        "command": "s",
+        "status": "s",
+        "at": "d",
+        "seconds": "d",
+    }, "what is None is absent"
+
+
+async def test_statistics_are_the_users_own(
+    client: Client, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def someone_else(_: str) -> int:
+        return os.getuid() + 1
+
+    monkeypatch.setattr(server.connection, "user_of", someone_else)
+    with pytest.raises(errors.AccessDenied):
+        await client.statistics()
+
+
 async def test_changes_are_broadcast(client: Client, bus_address: str) -> None:
     listener = await Connection.connect(bus_address)
     heard: list[BusMessage] = []

@@ -64,6 +64,19 @@ async def test_settings_and_pages(client: Client, desktop: Desktop) -> None:
     assert desktop.programs.calls()[-1] == ["ukui-control-center", "-m", "printer"]
 
 
+async def test_what_was_carried_out_is_told_without_its_words(client: Client) -> None:
+    await client.execute("printer.open", {})
+    await client.execute("font.size.set", {"size": "+"})
+    with pytest.raises(ConfirmationNeeded):
+        await client.execute("touchpad.set", {"state": "off"})
+    noted = (await client.statistics())["commands"]
+    assert [(entry["command"], entry["status"]) for entry in noted[:2]] == [
+        ("font.size.set", "done"),
+        ("printer.open", "done"),
+    ], "what waits for a yes is not carried out"
+    assert noted[0].keys() == {"command", "status", "at", "seconds"}
+
+
 async def test_risky_commands_need_a_yes(client: Client, desktop: Desktop) -> None:
     with pytest.raises(ConfirmationNeeded):
         await client.execute("touchpad.set", {"state": "off"})

@@ -248,6 +248,30 @@ async def usage_of(pool: EnginePool, model: InstalledModel, prompt: str) -> dict
     return next(frame for frame in frames if frame["type"] == "usage")
 
 
+async def test_what_a_model_does_is_counted_and_keeps_nothing_loaded(
+    pool: EnginePool, model: InstalledModel
+) -> None:
+    session = Session(model, pool.acquire)
+    usages = []
+    for prompt in ("Hello", "Go on"):
+        options = {"prompt": prompt, "max_tokens": 8, "temperature": 0.0}
+        frames = await read_frames(await session.generate(options))
+        usages.append(next(frame for frame in frames if frame["type"] == "usage"))
+    reading = asyncio.ensure_future(pool.activity())
+    await asyncio.sleep(0)
+    assert not pool.busy, "to be asked is no work"
+    ((loaded, activity),) = await reading
+    assert loaded.name == model.name
+    assert (activity.requests, activity.cache_hits) == (2, 1)
+    assert activity.generated_tokens == sum(usage["completion_tokens"] for usage in usages)
+    assert activity.cached_tokens == usages[1]["cached_tokens"] > 0
+    computed = sum(usage["prompt_tokens"] - usage["cached_tokens"] for usage in usages)
+    assert activity.prompt_tokens == computed
+    assert 0 < activity.generated_s < sum(usage["total_s"] for usage in usages)
+    assert 0 < activity.cells_used < activity.cells
+    assert (activity.running, activity.waiting) == (0, 0)
+
+
 async def test_unload_gives_everything_back(pool: EnginePool, model: InstalledModel) -> None:
     await pool.acquire(model)
     pid = pool.loaded()[0].pid

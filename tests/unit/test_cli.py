@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.metadata
 import json
 import sys
 from collections import Counter
@@ -11,7 +13,9 @@ from pathlib import Path
 
 import gguf
 import pytest
+import typer
 
+import kylin_convert.cli
 from kylin_gguf import __version__, errors, frames
 from kylin_gguf.cli import app, chat, document, models, output
 from kylin_gguf.cli.errors import EXIT_CODES
@@ -62,6 +66,13 @@ def test_every_error_has_an_exit_code_of_its_own() -> None:
 def test_page_of_exit_codes_is_up_to_date() -> None:
     page = Path(__file__).parents[2] / document.PAGE
     assert page.read_text(encoding="utf-8") == document.page()
+
+
+@pytest.mark.parametrize("group", app.GROUPS)
+def test_each_group_has_the_commands_that_it_is_imported_for(group: str) -> None:
+    program = typer.Typer()
+    importlib.import_module(f"kylin_gguf.cli.{group}").register(program)
+    assert tuple(command.name for command in program.registered_commands) == app.GROUPS[group]
 
 
 def test_known_error_is_one_line(run: Run) -> None:
@@ -206,9 +217,20 @@ def test_version_and_help(run: Run) -> None:
 def test_absent_converter_is_named(
     run: Run, monkeypatch: pytest.MonkeyPatch, plugins: list[EntryPoint], code: type[errors.KylinError]
 ) -> None:
-    monkeypatch.setattr(app, "entry_points", lambda group: plugins)
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: plugins)
     assert run("convert", "somewhere", "--quant", "Q4_K_M", "--help")[0] == EXIT_CODES[code]
     assert run("--help")[0] == 0, "the other commands work"
+
+
+def test_what_is_named_without_the_converter_is_what_it_adds(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    converter = typer.Typer()
+    kylin_convert.cli.register(converter)
+    assert {command.name for command in converter.registered_commands} == set(app.CONVERTER_COMMANDS)
+    monkeypatch.setattr(app, "entry_points", lambda group: [])
+    for command in app.CONVERTER_COMMANDS:
+        assert run(command, "somewhere", "--json")[0] == EXIT_CODES[errors.ConverterMissing]
 
 
 def test_plugins_add_commands(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +238,7 @@ def test_plugins_add_commands(run: Run, monkeypatch: pytest.MonkeyPatch) -> None
         def load(self) -> object:
             return lambda program: program.command("greet")(lambda: print("hello"))
 
-    monkeypatch.setattr(app, "entry_points", lambda group: [Greeting("greet", "x:y", group)])
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [Greeting("greet", "x:y", group)])
     assert run("greet") == (0, "hello\n", "")
 
 

@@ -45,7 +45,8 @@ def test_the_packages_version_is_the_projects() -> None:
 
 def test_bundled_packages_have_the_versions_that_are_tested() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    tested = pins("\n".join(project["dependencies"] + project["optional-dependencies"]["convert"]))
+    extras = [line for extra in ("convert", "monitor") for line in project["optional-dependencies"][extra]]
+    tested = pins("\n".join(project["dependencies"] + extras))
     bundled = pins("".join(map(requirements, BUNDLED)))
     from_elsewhere = FROM_DEBIAN | {"llama-cpp-python"}
     assert {name: bundled.get(name) for name in tested.keys() - from_elsewhere} == {
@@ -54,7 +55,7 @@ def test_bundled_packages_have_the_versions_that_are_tested() -> None:
 
 
 FROM_DEBIAN = {"jinja2", "numpy", "pyyaml"}
-LEFT_OUT = {"click", "hf-xet", "requests"}
+LEFT_OUT = {"click", "hf-xet", "mdit-py-plugins", "requests"}
 """debian/requirements/engine.txt says why."""
 
 
@@ -126,9 +127,6 @@ def copyright_file() -> str:
     return (DEBIAN / "copyright").read_text(encoding="utf-8")
 
 
-CONVERTER = ("compare", "convert")
-
-
 def options() -> Iterator[tuple[str, str]]:
     """Yield each command with each of its long options, as the program has them."""
     program = typer.main.get_command(app.build([]))
@@ -145,7 +143,8 @@ def test_the_man_pages_name_every_command_and_option() -> None:
     }
     missing = []
     for command, option in options():
-        page = pages["kylin-gguf-convert.1" if command in CONVERTER and option else "kylin-gguf.1"]
+        of_converter = option and command in app.CONVERTER_COMMANDS
+        page = pages["kylin-gguf-convert.1" if of_converter else "kylin-gguf.1"]
         if option.startswith("-"):
             described = re.search(rf"(?<![\w-]){option}(?![\w-])", page)
         else:

@@ -115,6 +115,6 @@ CASE = Case(
             "with_commands", "MB", "lower", "the same once the adapter has registered this desktop's commands"
         ),
     ),
-    bars=(Bar("first_reply", 400.0), Bar("resident", 40.0)),
+    bars=(Bar("first_reply", 400.0), Bar("resident", 40.0), Bar("with_commands", 40.0)),
     prepare=_prepare,
 )

@@ -53,6 +53,11 @@ class EmbeddingQueue:
     def __init__(self, context: Embedder) -> None:
         self._context = context
         self._waiting: deque[Request] = deque()
+        self.texts = 0
+        """How many have their vectors."""
+
+    def __len__(self) -> int:
+        return len(self._waiting)
 
     @property
     def has_work(self) -> bool:
@@ -96,6 +101,7 @@ class EmbeddingQueue:
             request.report(None, error)
             return
         request.done += count
+        self.texts += count
         if request.done < len(request.texts):
             self._waiting.append(request)
         else:

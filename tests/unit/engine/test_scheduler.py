@@ -346,3 +346,20 @@ def test_any_interleaving_gives_each_request_what_it_gets_alone(
             assert len(task.drawn) == task.length
         if task.ended[0][0] == "length":
             assert len(task.tokens) >= length
+
+
+def test_what_is_done_is_counted() -> None:
+    context = FakeContext(length=64)
+    subject = scheduler(context, 1)
+    submit(subject, Echo(1, [1, 2, 3, 4]), Echo(2, [1, 2, 3, 9]))
+    subject.step()
+    now = subject.activity()
+    assert (now.running, now.waiting, now.cells, now.cells_used) == (1, 1, 64, 4)
+    assert (now.requests, now.cache_hits, now.prompt_tokens, now.generated_tokens) == (1, 0, 4, 1)
+    run(subject)
+    done = subject.activity()
+    assert (done.running, done.waiting) == (0, 0)
+    assert (done.requests, done.cache_hits, done.cached_tokens, done.prompt_tokens) == (2, 1, 3, 5)
+    assert done.generated_tokens == 6
+    assert done.cells_used == len(context.cells), "what both begin with is held once"
+    assert done.time > now.time and done.prompt_s > 0 and done.generated_s > 0
