@@ -1,40 +1,38 @@
 """How long a conversion will take here, and how much memory: said before it begins, and only about right.
 
-Reading text with a model is matrix products, so this machine's speed at those is measured with NumPy (some
-30 ms) and held against how many a step has.
+Reading text with a model is matrix products, so this machine's speed at those is measured with NumPy (half a
+second) and held against how many a step has.
 """
 
 from __future__ import annotations
 
 import os
-import time
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
-from kylin_convert import calibration, imatrix, verify
+from kylin_convert import calibration, imatrix, probe, verify
 from kylin_gguf.records import Settings
 
-_PROBE = 768
+_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
+"""What the libraries that NumPy may be built with read."""
 _WRITE_BYTES_A_SECOND = 400e6
 """Hashing and writing a checkpoint; half of what an NVMe disk does."""
-_QUANTISED_A_SECOND = 15e6
+_QUANTISED_A_SECOND = 10e6
 """Weights a thread quantises to a k-quant with an importance matrix."""
 _WORKING_BYTES = 512 << 20
 """llama.cpp's own buffers, Python, and the rows that are being quantised."""
 
 
-def operations_a_second() -> float:
-    """Return how many multiplications and additions this machine does in a second, in a matrix product."""
-    values = np.full((_PROBE, _PROBE), 0.5, np.float32)
-    best = min(_seconds(values) for _ in range(3))
-    return 2 * float(_PROBE) ** 3 / best
+def operations_a_second(threads: int) -> float:
+    """Return how many multiplications and additions ``threads`` cores do in a second, in a matrix product.
 
-
-def _seconds(values: np.ndarray) -> float:
-    started = time.perf_counter()
-    values @ values
-    return time.perf_counter() - started
+    One is measured: what all do together while other programs compute, too, says little about them.
+    """
+    command = [sys.executable, "-P", "-m", probe.__name__]
+    alone = os.environ | dict.fromkeys(_THREADS, "1")
+    done = subprocess.run(command, env=alone, capture_output=True, text=True, check=True)
+    return threads * float(done.stdout)
 
 
 def seconds(
@@ -42,7 +40,7 @@ def seconds(
 ) -> Mapping[str, int]:
     """Return about how many seconds each of ``steps`` takes, at least 1."""
     threads = settings.threads or len(os.sched_getaffinity(0))
-    a_token = 2 * parameters / operations_a_second()
+    a_token = 2 * parameters / operations_a_second(threads)
     verified = len(calibration.LANGUAGES) * 2 * verify.SAMPLING.context * verify.SAMPLING.chunks
     known = {
         "write": unquantised_bytes / _WRITE_BYTES_A_SECOND,

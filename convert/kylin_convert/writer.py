@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterator
+from itertools import chain
 from math import prod
 from pathlib import Path
 
@@ -23,6 +25,9 @@ FORMATS = {
     "F32": (Type.F32, gguf.LlamaFileType.ALL_F32),
 }
 """Unquantised formats: the type of matrices, and the number that ``general.file_type`` records."""
+
+_PLAIN = {Type.F16: np.dtype("<f2"), Type.F32: np.dtype("<f4")}
+"""What is written as it is stored."""
 
 _BLOCK_ELEMENTS = 1 << 22
 """Elements converted at a time: 16 MiB of float32."""
@@ -90,7 +95,7 @@ def _write_tensors(
     writer.write_padding(file, file.tell())
     for tensor in tensors:
         kind = tensor_type(tensor, wanted)
-        for block in (block for piece in tensor.pieces for block in _blocks(piece())):
+        for block in chain.from_iterable(_blocks(piece()) for piece in tensor.pieces):
             converted = _convert(tensor.name, widen(block), kind)
             file.write(converted.data)
             done += converted.nbytes
@@ -102,11 +107,15 @@ def _blocks(stored: Array) -> Iterator[Array]:
     flat = stored.reshape(-1)
     for start in range(0, flat.size, _BLOCK_ELEMENTS):
         yield flat[start : start + _BLOCK_ELEMENTS]
+        if isinstance(stored.base, mmap.mmap):  # otherwise the largest tensor would be resident as a whole
+            stored.base.madvise(mmap.MADV_DONTNEED)
 
 
 def _convert(name: str, values: Array, kind: Type) -> Array:
     if not np.isfinite(values).all():
         raise BadCheckpoint(name, "it holds values that are not finite numbers")
+    if values.dtype == _PLAIN.get(kind):
+        return values
     if kind is Type.BF16:
         return np.ascontiguousarray(gguf.quants.quantize(values.astype(np.float32), kind))
     with np.errstate(over="ignore"):

@@ -44,7 +44,7 @@ def test_a_type_for_some_tensors_can_need_a_matrix() -> None:
 
 
 def test_times_grow_with_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimate, "operations_a_second", lambda: 1e11)  # else other programs have a say in it
+    monkeypatch.setattr(estimate, "operations_a_second", lambda _: 1e11)  # other programs have a say in it
     steps = ("write", "imatrix", "quantise", "verify")
     small, large = (
         estimate.seconds(steps, 10**9 * size, 2 * 10**9 * size, config.load()) for size in (1, 30)
@@ -78,3 +78,7 @@ def test_a_checkpoint_of_the_catalogue_is_made_by_its_recipe() -> None:
     settings = config.load()
     assert cli._default_quantisation("Qwen/Qwen3-0.6B", settings) == "Q8_0"
     assert cli._default_quantisation("someone/else", settings) == "Q4_K_M"
+
+
+def test_the_machine_is_asked_how_fast_it_is() -> None:
+    assert estimate.operations_a_second(1) > 1e7
