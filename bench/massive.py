@@ -26,7 +26,7 @@ from typing import Any
 from kylin_gguf import config
 from kylin_gguf.actuator.catalogue import Command, CommandCatalogue, Example
 from kylin_gguf.actuator.index import Index
-from kylin_gguf.actuator.shortlist import Match
+from kylin_gguf.actuator.shortlist import Scores
 from kylin_gguf.actuator.study import Study
 from kylin_gguf.actuator.values import Utterance
 from kylin_gguf.actuator.wording import normalise
@@ -70,8 +70,8 @@ def catalogue(rows: Sequence[Row]) -> CommandCatalogue:
     return CommandCatalogue("massive", tuple(commands))
 
 
-def _best(match: Match) -> str | None:
-    return max(match.scores.items(), key=lambda item: item[1])[0].command
+def _best(scores: Scores) -> str | None:
+    return max(scores.items(), key=lambda item: item[1])[0].command
 
 
 def _tell(event: Progress) -> None:

@@ -111,7 +111,15 @@ def machine() -> dict[str, Any]:
         "memory_bytes": memory,
         "kernel": platform.release().split("-")[0],
         "load_average_before": round(os.getloadavg()[0], 2),
+        **({"gpus": gpus} if (gpus := _nvidia_gpus()) else {}),
     }
+
+
+def _nvidia_gpus() -> list[str]:
+    """Return the names that NVIDIA's kernel driver gives its GPUs; those of others have none in /proc."""
+    told = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    names = (re.search(r"^Model:\s*(.+)$", file.read_text(encoding="utf-8"), re.M) for file in told)
+    return [name[1] for name in names if name]
 
 
 async def busy_share(seconds: float = 1.0) -> float:
@@ -161,8 +169,8 @@ def describe(model: InstalledModel) -> dict[str, Any]:
 
 def folder(measured_on: Mapping[str, Any], results: Path = RESULTS) -> Path:
     """Return the folder for what was measured on this ``machine()``."""
-    slug = re.sub(r"[^a-z0-9]+", "-", str(measured_on["processor"]).lower()).strip("-")
-    return results / f"{slug}-{measured_on['cores']}-cores"
+    parts = [measured_on["processor"], f"{measured_on['cores']} cores", *measured_on.get("gpus", [])]
+    return results / re.sub(r"[^a-z0-9]+", "-", " ".join(map(str, parts)).lower()).strip("-")
 
 
 def place(record: Record, results: Path) -> Path:

@@ -102,7 +102,8 @@ def tables(records: Mapping[Key, Record]) -> str:
 def _machine(records: Sequence[Record]) -> Iterator[str]:
     facts = records[0].machine
     memory = round(facts["memory_bytes"] / (1 << 30))
-    yield f"### {facts['processor']}, {facts['cores']} cores, {memory} GiB, Linux {facts['kernel']}\n"
+    parts = [facts["processor"], f"{facts['cores']} cores", *facts.get("gpus", [])]
+    yield f"### {', '.join(parts)}, {memory} GiB, Linux {facts['kernel']}\n"
     yield "| case | model | held against its bar | found | |"
     yield "|---|---|---|---|---|"
     for record in records:

@@ -78,6 +78,11 @@ def trimmed(messages: int) -> Frame:
     return {"type": "notice", "code": "trimmed", "messages": messages}
 
 
+def stepped_down(reason: str) -> Frame:
+    """News that the model was loaded with less than planned, because of ``reason``, a sentence."""
+    return {"type": "notice", "code": "stepped-down", "reason": reason}
+
+
 def usage(counts: Usage) -> Frame:
     """What the request cost."""
     return {"type": "usage", **counts.to_json()}

@@ -12,7 +12,7 @@ from typing import Any
 from kylin_gguf import gguf_info
 from kylin_gguf.engine.process import EngineProcess, Listeners
 from kylin_gguf.errors import (
-    EngineError,
+    DeviceMissing,
     InvalidValue,
     KylinError,
     LoadFailed,
@@ -42,6 +42,8 @@ class Loader:
         """The rung that each model's worker was started on."""
         self._least: dict[Path, int] = {}
         """The rung to begin with, where the one before it has let a request down."""
+        self._lost: dict[Path, str] = {}
+        """How it did, until the next worker can tell."""
 
     async def plan(self, model: InstalledModel, options: Mapping[str, Any]) -> Placement:
         """Return where ``model`` would go now. ``options`` may hold ``context_length`` and ``device``.
@@ -75,17 +77,19 @@ class Loader:
         key, placements = await self.placements(model)
         last = len(placements) - 1
         first = min(max(self._remembered.rung(key), self._least.get(model.path, 0)), last)
-        failure: EngineError | None = None
+        failure: KylinError | None = None
         for rung in range(first, last + 1):
             placement = _explained(placements[rung], failure) if rung else placements[rung]
             try:
                 engine = await EngineProcess.start(model, placement, self._settings, listeners)
-            except (LoadFailed, WorkerDied, WorkerHung) as error:
+            except (DeviceMissing, LoadFailed, WorkerDied, WorkerHung) as error:
                 if rung == last or not worth_stepping_down(error, placement):
                     raise
                 log.warning("%s: %s Trying something smaller.", model.name, error.statement())
                 failure = error
                 continue
+            lost = self._lost.pop(model.path, "")
+            engine.stepped_down = failure.statement() if failure else lost
             self._rungs[model.path] = rung
             if rung > first:
                 await asyncio.to_thread(self._remembered.keep, key, rung)
@@ -98,9 +102,10 @@ class Loader:
         path = engine.model.path
         if path in self._rungs and worth_stepping_down(error, engine.placement):
             self._least[path] = self._rungs[path] + 1
+            self._lost[path] = error.statement()
 
 
-def _explained(placement: Placement, failure: EngineError | None) -> Placement:
+def _explained(placement: Placement, failure: KylinError | None) -> Placement:
     """Return a lower rung's placement with the reason for it in front."""
     if failure is None:
         reason = translate(N_("stepped down: more did not work the last time"))

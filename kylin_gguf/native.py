@@ -14,7 +14,7 @@ import ctypes
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,11 +79,12 @@ def find(settings: Settings) -> NativeLibraries:
     raise LibrariesMissing(tuple(str(directory) for directory in settings.native_dirs))
 
 
-def load(settings: Settings) -> LoadedLibraries:
+def load(settings: Settings, *, accelerators: bool = True) -> LoadedLibraries:
     """Load llama.cpp and every back end that works here; later calls return the first one's result.
 
     A plug-in that crashes is left out. Its driver may still crash later, so no long-lived process of ours
-    calls this.
+    calls this. Without ``accelerators`` only the processor's is loaded: no driver is woken, takes memory or
+    crashes.
 
     Raises:
         LibrariesMissing: there is nothing to load.
@@ -93,7 +94,7 @@ def load(settings: Settings) -> LoadedLibraries:
     directory = find(settings).directory
     with _process.lock:
         if _process.loaded is None:
-            _process.loaded = _load(directory)
+            _process.loaded = _load(directory, accelerators=accelerators)
     if _process.loaded.directory != directory:
         raise LibraryLoadFailed(str(directory), f"this process uses {_process.loaded.directory}")
     return _process.loaded
@@ -176,13 +177,17 @@ def _to_logging(level: int, line: str) -> None:
 _process = _Process()
 
 
-def _load(directory: Path) -> LoadedLibraries:
+def _load(directory: Path, *, accelerators: bool) -> LoadedLibraries:
     library = _import_bindings(directory)
-    crashing = plugins.crashing(directory)
-    with plugins.without(directory, crashing) as healthy:
+    tried = plugins.accelerators(directory)
+    crashing = plugins.crashing(tried) if accelerators else {}
+    left_out = crashing.keys() if accelerators else {path.name for path in tried}
+    with plugins.without(directory, left_out) as healthy:
         library.ggml_backend_load_all_from_path(os.fsencode(healthy))
     has_cpu = any(device.kind == "cpu" for device in devices())
-    failed = tuple(_failures(library, directory, crashing, has_cpu=has_cpu))
+    # Of the CPU plug-ins, the best for this processor was chosen: the others are meant to stay away.
+    suspects = (tried if accelerators else []) if has_cpu else plugins.among(directory)
+    failed = tuple(_failures(library, directory, suspects, crashing))
     found = devices()
     if not has_cpu:
         reasons = "; ".join(f"{plugin.name}: {plugin.reason}" for plugin in failed)
@@ -282,15 +287,14 @@ def _processor(library: Any) -> str:
 
 
 def _failures(
-    library: Any, directory: Path, crashing: Mapping[str, str], *, has_cpu: bool
+    library: Any, directory: Path, suspects: Iterable[Path], crashing: Mapping[str, str]
 ) -> Iterator[FailedPlugin]:
-    """Yield the plug-ins that do not load, each with llama.cpp's reason, and those without a device.
+    """Yield those of ``suspects`` that do not load, each with llama.cpp's reason, and those without a device.
 
     ``ggml_backend_load_all_from_path`` keeps failures to itself in release builds, so each plug-in is
     loaded once more by name (``ggml_backend_load``), which says why and leaves those loaded as they are.
     """
-    # Of the CPU plug-ins, the best for this processor was chosen: the others are meant to stay away.
-    for path in plugins.accelerators(directory) if has_cpu else plugins.among(directory):
+    for path in suspects:
         if path.name in crashing:
             yield FailedPlugin(plugins.name(path), crashing[path.name])
             continue

@@ -1,6 +1,7 @@
-"""Would a plug-in of llama.cpp crash the process that loads it? Tried in a child that may crash.
+"""Would a plug-in of llama.cpp crash the process that uses it? Tried in a child that may crash.
 
-Loading one runs its vendor's driver, and the loader itself dies of a file that was cut short (SIGBUS). Run as
+Loading one runs its vendor's driver, and the loader itself dies of a file that was cut short (SIGBUS). Asking
+a device for its memory wakes it: CUDA's back end aborts where other programs left no room for that. Run as
 ``python -m kylin_gguf.plugin_trial LIBRARY PLUGIN``, this is that child.
 """
 
@@ -15,10 +16,12 @@ from pathlib import Path
 
 _SECONDS = 30
 """More than a driver takes that compiles or wakes something; a hang is a crash for our purposes."""
+_LOADED = b"loaded"
 
 
 def crash(library: Path, plugin: Path) -> str:
-    """Return how a process ends that loads ``plugin`` into ``library`` (libggml); empty when it survives.
+    """Return how a process ends that loads ``plugin`` into ``library`` (libggml) and asks its devices for
+    their memory; empty when it survives.
 
     A plug-in that is merely refused is no crash: whoever loads it is told why.
     """
@@ -28,16 +31,28 @@ def crash(library: Path, plugin: Path) -> str:
     except subprocess.TimeoutExpired:
         return f"loading it takes more than {_SECONDS} seconds"
     if child.returncode < 0:
-        return (
-            f"loading it crashes ({signal.Signals(-child.returncode).name}); the file or its driver is broken"
-        )
+        ending = signal.Signals(-child.returncode).name
+        if child.stdout.strip() == _LOADED:
+            return f"its device does not wake ({ending}): its memory is full, or its driver broken"
+        return f"loading it crashes ({ending}); the file or its driver is broken"
     return ""
 
 
 def main() -> None:
-    """Load the plug-in and end as the process of a model does, through its destructors."""
-    library, plugin = sys.argv[1:]
-    ctypes.CDLL(library).ggml_backend_load(os.fsencode(plugin))
+    """Load the plug-in, ask for its devices' memory (ggml_backend_dev_memory), and end as the process of a
+    model does, through its destructors."""
+    path, plugin = sys.argv[1:]
+    library = ctypes.CDLL(path)
+    library.ggml_backend_load.restype = library.ggml_backend_reg_dev_get.restype = ctypes.c_void_p
+    library.ggml_backend_reg_dev_count.restype = ctypes.c_size_t
+    registered = ctypes.c_void_p(library.ggml_backend_load(os.fsencode(plugin)))
+    os.write(sys.stdout.fileno(), _LOADED)
+    if not registered:
+        return
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    for index in range(library.ggml_backend_reg_dev_count(registered)):
+        device = ctypes.c_void_p(library.ggml_backend_reg_dev_get(registered, ctypes.c_size_t(index)))
+        library.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,9 +37,9 @@ def name(plugin: Path) -> str:
     return plugin.stem.removeprefix(_PREFIX)
 
 
-def crashing(directory: Path) -> dict[str, str]:
-    """Return the file names of the accelerators that crash whoever loads them, with how they do."""
-    tried = ((path, plugin_trial.crash(path.with_name(_LOADER), path)) for path in accelerators(directory))
+def crashing(suspects: Iterable[Path]) -> dict[str, str]:
+    """Return the file names of those of ``suspects`` that crash whoever uses them, with how they do."""
+    tried = ((path, plugin_trial.crash(path.with_name(_LOADER), path)) for path in suspects)
     return {path.name: reason for path, reason in tried if reason}
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kylin_gguf import gguf_info
 from kylin_gguf.conversations import Conversation, Database
+from kylin_gguf.conversion import Conversion, Converter
 from kylin_gguf.engine.memory import memory_of
 from kylin_gguf.errors import InvalidValue, UnknownOption, UnsupportedModel
 from kylin_gguf.execution import CallExecutor, Journal, Route, no_executors
@@ -26,6 +27,7 @@ from kylin_gguf.records import (
     ExecutorAddress,
     InstalledModel,
     LoadedModel,
+    Progress,
     ProgressCallback,
     Settings,
 )
@@ -62,6 +64,7 @@ class Service:
         self._devices: list[dict[str, Any]] | None = None
         self._understanding = Understanding(settings)
         self._journal = Journal()
+        self._converter = Converter(settings.models_dir, lambda: self._pool.busy)
         self.on_change: Callable[[str], None] = lambda _: None
         """Called with ``LoadedModels`` or ``DefaultModel`` when that has changed."""
         self.call_executor: CallExecutor = no_executors
@@ -116,7 +119,8 @@ class Service:
         return (await self._pool.plan(await self._resolve(model), options)).to_json()
 
     def load(self, model: str, options: Mapping[str, Any]) -> Job[LoadedModel]:
-        """Load ``model``; with the option ``learn``, have it learn the commands, too.
+        """Load ``model``, and make it ready for commands if it has learnt them; with the option ``learn``, it
+        learns them first.
 
         Raises:
             InvalidValue, UnknownOption: wrong ``options``.
@@ -127,6 +131,7 @@ class Service:
             engine = await self._pool.acquire(await self._resolve(model), progress)
             if learn:
                 await (await self._understanding.ready()).learn(self._states(model), progress)
+            await self._understanding.recall(self._states(model))
             return next(item for item in self.loaded() if item.path == engine.model.path)
 
         return self._track(run_async("load", work, model))
@@ -138,6 +143,25 @@ class Service:
             return self._store.pull(name, progress, cancelled)
 
         job = self._track(run_in_thread("pull", work, name))
+        job.result.add_done_callback(lambda _: self.on_change("DefaultModel"))
+        return job
+
+    def convert(self, source: str, options: Mapping[str, Any]) -> Job[InstalledModel]:
+        """Convert ``source`` into one of the user's models; the job's last detail is its name.
+
+        Raises:
+            InvalidValue, UnknownOption: as ``Conversion.from_options``.
+        """
+        wanted = Conversion.from_options(source, options)
+
+        async def work(progress: ProgressCallback) -> InstalledModel:
+            path = await self._converter.convert(wanted, progress)
+            installed = await asyncio.to_thread(self._store.installed)
+            made = next(model for model in installed if model.path == path)
+            progress(Progress(made.name, 1, 1))
+            return made
+
+        job = self._track(run_async("convert", work, source))
         job.result.add_done_callback(lambda _: self.on_change("DefaultModel"))
         return job
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kylin_gguf import frames
 from kylin_gguf.conversations import Conversation
 from kylin_gguf.engine.generation import Generation, Outcome
 from kylin_gguf.engine.process import EngineProcess
@@ -142,6 +143,8 @@ class Session:
             engine = await self._acquire(
                 answer.model, lambda progress: generation.notice("loading", progress.fraction)
             )
+            if reason := engine.news():
+                generation.send(frames.stepped_down(reason))
             if generation.cancelled:
                 generation.end("cancelled")
             else:

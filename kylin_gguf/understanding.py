@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import threading
 from typing import TYPE_CHECKING
 
+from kylin_gguf.errors import KylinError
 from kylin_gguf.records import Settings
 
 if TYPE_CHECKING:
@@ -19,13 +21,16 @@ if TYPE_CHECKING:
     from kylin_gguf.actuator.interpret import Interpreter
     from kylin_gguf.actuator.shortlist import Shortlist
     from kylin_gguf.actuator.shortlists import Shortlists
+    from kylin_gguf.actuator.study import HiddenStates
+
+log = logging.getLogger(__name__)
 
 
 class Understanding:
     """Holds the interpreter of a service, and the catalogues that it is made for. Lives on one event loop."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self._settings, self._readouts = settings, settings.cache_dir / "readouts"
         self._lock = threading.Lock()
         self._collection: Collection | None = None
         self._interpreter: Interpreter | None = None
@@ -56,6 +61,19 @@ class Understanding:
             return await asyncio.to_thread(self._make_once, self.collection)
         return self._interpreter
 
+    async def recall(self, model: HiddenStates) -> None:
+        """Make ready for commands that ``model``, which was just loaded, has learnt before.
+
+        Where no model has ever learnt any, nothing is read. That a catalogue is broken is told to whoever
+        gives a command, not to whoever chats.
+        """
+        if not await asyncio.to_thread(lambda: any(self._readouts.glob("*.npz"))):
+            return
+        try:
+            await (await self.ready()).recall(model)
+        except KylinError as error:
+            log.warning("not ready for commands: %s", error.statement())
+
     async def close(self) -> None:
         """Stop what the interpreter learns in the background."""
         if self._interpreter is not None:
@@ -72,7 +90,7 @@ class Understanding:
         from kylin_gguf.actuator.interpret import Interpreter  # noqa: PLC0415 - see above
         from kylin_gguf.actuator.study import Study  # noqa: PLC0415
 
-        return Interpreter(collection, study=Study(self._settings.cache_dir / "readouts"))
+        return Interpreter(collection, study=Study(self._readouts))
 
     @functools.cached_property
     def _shortlists(self) -> Shortlists:

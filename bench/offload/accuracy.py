@@ -1,9 +1,10 @@
 """Hold the planner's memory estimate against what a worker reports.
 
-    python -m bench.offload.accuracy [--model FILE ...] [--vulkan] [--contexts 1024,4096,...]
+    python -m bench.offload.accuracy [--model FILE ...] [--vulkan | --cuda] [--contexts 1024,4096,...]
 
-Loads each model in a real worker for each context: on the CPU, and with --vulkan with all and with half of
-the layers on the first Vulkan device. Mesa's software device will do, with GGML_VK_VISIBLE_DEVICES=0. Without
+Loads each model in a real worker for each context: on the CPU, and with --vulkan or --cuda with all and with
+half of the layers on the back end's first device. Mesa's software device will do for Vulkan, with
+GGML_VK_VISIBLE_DEVICES=0. Without
 --model it takes ``MEASURED`` of ``bench.offload.shapes``, for Vulkan with a small vocabulary and half the
 experts, since lavapipe takes no tensor larger than 128 MiB. Writes
 bench/results/MACHINE/offload-accuracy-*.json after each model and prints a table.
@@ -106,26 +107,29 @@ async def main() -> int:
     """Measure everything; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", action="append", type=Path, default=[])
-    parser.add_argument("--vulkan", action="store_true")
+    for backend in ("vulkan", "cuda"):
+        parser.add_argument(
+            f"--{backend}", dest="backend", action="store_const", const=backend, default="cpu"
+        )
     parser.add_argument("--contexts", default=CONTEXTS)
     chosen = parser.parse_args()
     settings = replace(config.load(), prefix_cache_mb=0, speculation="off")
     found = machine.probe(settings)
-    device = next((d.name for d in found.devices if d.name.startswith("Vulkan")), None)
-    if chosen.vulkan and device is None:
-        sys.exit("There is no Vulkan device: see the top of this file.")
+    device = next((d.name for d in found.devices if d.name.lower().startswith(chosen.backend)), None)
+    if device is None:
+        sys.exit(f"There is no {chosen.backend} device: see the top of this file.")
     rows = []
     with tempfile.TemporaryDirectory(prefix="kylin-gguf-shapes-") as scratch:
-        for path in chosen.model or models(Path(scratch), small=chosen.vulkan):
+        for path in chosen.model or models(Path(scratch), small=chosen.backend == "vulkan"):
             info = gguf_info.read(path)
-            counts = [info.layers + 1, info.layers // 2] if chosen.vulkan else [0]
+            counts = [info.layers + 1, info.layers // 2] if chosen.backend != "cpu" else [0]
             for context in map(int, chosen.contexts.split(",")):
                 for count in counts:
                     share = Share(str(device), count) if count else None
                     row = await measure(info, context, share, found, settings)
                     rows.append(row)
                     _print(row)
-            _write(f"offload-accuracy-{'vulkan' if chosen.vulkan else 'cpu'}", rows)
+            _write(f"offload-accuracy-{chosen.backend}", rows)
     return 0 if all(row.holds for row in rows) else 1
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from kylin_gguf.actuator.arguments import MAX_ARGUMENTS, Arguments
 from kylin_gguf.actuator.catalogue import Command, CommandCatalogue, canonical
-from kylin_gguf.actuator.shortlist import Match, Meaning
+from kylin_gguf.actuator.shortlist import Meaning, Scores
 from kylin_gguf.actuator.slots import text_spans
 from kylin_gguf.actuator.values import SAID, Choice, Utterance, choices
 
@@ -58,7 +58,7 @@ def _of_command(
 
 
 def enumerate_candidates(
-    catalogue: CommandCatalogue, text: str, match: Match, limit: int, spoken: str = ""
+    catalogue: CommandCatalogue, text: str, scores: Scores, limit: int, spoken: str = ""
 ) -> list[Candidate]:
     """Return the ``limit`` best supported candidates for normalised ``text``, best first.
 
@@ -68,7 +68,7 @@ def enumerate_candidates(
     said = Utterance(text, spoken)
     by_command: dict[str, list[tuple[Meaning, float]]] = {}
     best: dict[str, float] = {}
-    for meaning, score in match.scores.items():
+    for meaning, score in scores.items():
         command_id = meaning.command
         if command_id is not None:
             by_command.setdefault(command_id, []).append((meaning, score))

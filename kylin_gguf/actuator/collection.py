@@ -53,12 +53,14 @@ class Registered:
 
     ``catalogue`` has its commands with the ids that they are given out by; ``index`` is None until its
     examples are learnt. ``keeps_alive``: the service does not end for want of use while it is there.
+    ``unavailable`` are the commands, by those ids, that its executor cannot carry out.
     """
 
     executor: ExecutorAddress
     catalogue: CommandCatalogue
     index: Index | None
     keeps_alive: bool = True
+    unavailable: frozenset[str] = frozenset()
 
     @property
     def owner(self) -> str:
@@ -91,7 +93,6 @@ class Collection:
         self._reading = threading.Lock()
         self._index: Index | None = None
         self._registered: dict[str, Registered] = {}
-        self._unavailable: frozenset[str] = frozenset()
         self._offer: Offer | None = None
         self._catalogue: CommandCatalogue | None = None
         self._learning = asyncio.Lock()
@@ -126,7 +127,7 @@ class Collection:
             from kylin_gguf.actuator.offer import Offer  # noqa: PLC0415 - see above
 
             indexes = (self._index, *(registered.index for registered in self._registered.values()))
-            self._offer = Offer(self.catalogue, tuple(filter(None, indexes)), self._unavailable)
+            self._offer = Offer(self.catalogue, tuple(filter(None, indexes)), self.unavailable)
         return self._offer
 
     async def _catch_up(self) -> None:
@@ -166,13 +167,8 @@ class Collection:
 
     @property
     def unavailable(self) -> frozenset[str]:
-        """The commands that are not offered now."""
-        return self._unavailable
-
-    def restrict(self, unavailable: Iterable[str]) -> None:
-        """Offer no command of ``unavailable``, ids as they are given out; replaces an earlier such set."""
-        self._unavailable = frozenset(unavailable)
-        self._changed()
+        """The commands that are never the answer, by the ids that they are given out by."""
+        return frozenset().union(*(registered.unavailable for registered in self._registered.values()))
 
     def _changed(self) -> None:
         self._offer = self._catalogue = None
@@ -180,15 +176,23 @@ class Collection:
     # --- Registration -----------------------------------------------------------------------------
 
     async def register(
-        self, executor: ExecutorAddress, name: str, text: str, *, keeps_alive: bool = True
+        self,
+        executor: ExecutorAddress,
+        name: str,
+        text: str,
+        *,
+        keeps_alive: bool = True,
+        unavailable: Sequence[str] = (),
     ) -> CommandCatalogue:
         """Put the catalogue that YAML ``text`` describes in force, under ids that begin ``NAME/``.
 
         One of the same owner and name is replaced. It is in force when this returns; its examples are learnt
-        now, or with all others by the first ``ready``.
+        now, or with all others by the first ``ready``. ``unavailable``: ids in the text, of commands that are
+        learnt like the others and are never the answer.
 
         Raises:
-            InvalidValue: ``name`` is not one, or is that of the first catalogue.
+            InvalidValue: ``name`` is not one, or is that of the first catalogue; or ``unavailable`` has an id
+                that no command of the text has.
             AccessDenied: another client has a catalogue of that name.
             CommandsInvalid: the text breaks the format.
             CatalogueLimit: ``EACH`` or ``ALL`` would be exceeded.
@@ -199,9 +203,10 @@ class Collection:
             self._refuse_stranger(executor.name, name)
             catalogue = (await asyncio.to_thread(reader.parse, text, name)).namespaced()
             self._refuse_excess(executor.name, catalogue)
+            missing = _missing(catalogue, unavailable)
             first, learn = self._index, self._learn
             index = await asyncio.to_thread(_learn, catalogue, first, learn) if first else None
-            self._registered[name] = Registered(executor, catalogue, index, keeps_alive)
+            self._registered[name] = Registered(executor, catalogue, index, keeps_alive, missing)
             self._changed()
         return catalogue
 
@@ -287,6 +292,14 @@ def _learn(catalogue: CommandCatalogue, first: Index, learn: Learner | None) -> 
     for concept, phrases in (catalogue.terms or {}).items():
         terms[concept] = tuple(dict.fromkeys((*terms.get(concept, ()), *phrases)))
     return type(first).train(replace(catalogue, terms=terms), first.contrast(catalogue), learn)
+
+
+def _missing(catalogue: CommandCatalogue, unavailable: Sequence[str]) -> frozenset[str]:
+    known = {command.id.rpartition("/")[2]: command.id for command in catalogue.commands}
+    for local in unavailable:
+        if local not in known:
+            raise InvalidValue("unavailable", local[:80], "ids of the catalogue's own commands")
+    return frozenset(known[local] for local in unavailable)
 
 
 def _size(catalogue: CommandCatalogue) -> Size:

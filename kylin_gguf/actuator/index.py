@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from kylin_gguf.actuator.catalogue import Command, CommandCatalogue, Example
 from kylin_gguf.actuator.choices import Choices
-from kylin_gguf.actuator.shortlist import Match, Meaning, Shortlist
+from kylin_gguf.actuator.shortlist import Meaning, Scores, Shortlist
 from kylin_gguf.actuator.slots import SYMBOL, TERM, frame, has_slots, learnt
 from kylin_gguf.actuator.values import Utterance
 
@@ -16,8 +16,6 @@ Learner = Callable[[CommandCatalogue], Shortlist]
 
 MAX_FRAMES = 4
 """Different frames that an utterance is read as; each costs a comparison with all examples."""
-NEAREST = 6
-"""Examples that a match tells of."""
 
 # What a later catalogue learns not to be: for each of its examples, this many of the first one's nearest.
 CONTRAST = 4
@@ -81,9 +79,9 @@ class Index:
         self,
         said: Utterance,
         unavailable: Collection[str] = (),
-        heard: Mapping[Meaning, float] | None = None,
+        heard: Scores | None = None,
         trust: float = 0.0,
-    ) -> Match:
+    ) -> Scores:
         """Compare an utterance with every example; ``heard`` is what a model adds to the scores. Where it is
         missing although another catalogue has it, with ``trust``, the model is taken to be of the same mind.
 
@@ -91,14 +89,12 @@ class Index:
         for its frame, in which the values are left out. What ``unavailable`` commands are like counts as
         being like none.
         """
-        plain = self.shortlist.match(said.text, nearest=NEAREST)
-        scores, nearest = dict(plain.scores), list(plain.nearest)
-        none = none_of(plain)
+        scores = dict(self.shortlist.match(said.text))
+        none = none_of(scores)
         for text, commands in self._frames(said).items():
-            framed = self.shortlist.match(text, nearest=NEAREST)
-            nearest += framed.nearest
+            framed = self.shortlist.match(text)
             shift = none - none_of(framed)
-            for meaning, score in framed.scores.items():
+            for meaning, score in framed.items():
                 if meaning.command in commands:
                     scores[meaning] = (scores[meaning] + score + shift) / 2
         if heard is None:
@@ -106,8 +102,8 @@ class Index:
         else:
             scores = {meaning: score + heard.get(meaning, 0.0) for meaning, score in scores.items()}
         if unavailable:
-            scores = _without(scores, unavailable)
-        return Match(scores, self._own(nearest))
+            return _without(scores, unavailable)
+        return scores
 
     def _frames(self, said: Utterance) -> dict[str, set[str]]:
         """The frames of the utterance, and the commands that each is meant for."""
@@ -118,30 +114,21 @@ class Index:
                 frames.setdefault(text, set()).add(command.id)
         return frames
 
-    def _own(self, nearest: Iterable[tuple[Example, float]]) -> tuple[tuple[Example, float], ...]:
-        """The nearest examples as the catalogue has them, without those learnt as contrast."""
-        own: dict[Example, float] = {}
-        for example, likeness in nearest:
-            if example in self.written:
-                written = self.written[example]
-                own[written] = max(likeness, own.get(written, 0.0))
-        return tuple(sorted(own.items(), key=lambda pair: -pair[1])[:NEAREST])
 
-
-def none_of(match: Match) -> float:
+def none_of(scores: Scores) -> float:
     """Return how like no command an utterance is, not less than 0."""
-    return max(0.0, match.scores.get(Meaning(None), 0.0))
+    return max(0.0, scores.get(Meaning(None), 0.0))
 
 
-def _without(scores: Mapping[Meaning, float], unavailable: Collection[str]) -> dict[Meaning, float]:
+def _without(scores: Scores, unavailable: Collection[str]) -> dict[Meaning, float]:
     left = {meaning: score for meaning, score in scores.items() if meaning.command not in unavailable}
     gone = [score for meaning, score in scores.items() if meaning not in left]
     none = max([left.get(Meaning(None), 0.0), *gone])
     return {**left, Meaning(None): none}
 
 
-def together(matches: Iterable[Match]) -> Match:
-    """Return the matches of one utterance in several catalogues as one.
+def together(matches: Iterable[Scores]) -> Scores:
+    """Return the scores of one utterance in several catalogues as one.
 
     Each catalogue knows its own near misses, so its scores mean something only beside its score for none.
     They are moved so that none scores alike everywhere: as in the catalogue that has the clearest command.
@@ -155,12 +142,11 @@ def together(matches: Iterable[Match]) -> Match:
     scores = {
         meaning: score + (level - none)
         for match, none in zip(found, nones, strict=True)
-        for meaning, score in match.scores.items()
+        for meaning, score in match.items()
     }
     scores[Meaning(None)] = level
-    nearest = sorted((pair for match in found for pair in match.nearest), key=lambda pair: -pair[1])
-    return Match(scores, tuple(nearest[:NEAREST]))
+    return scores
 
 
-def _best(match: Match) -> float:
-    return max((s for meaning, s in match.scores.items() if meaning.command is not None), default=-1.0)
+def _best(scores: Scores) -> float:
+    return max((s for meaning, s in scores.items() if meaning.command is not None), default=-1.0)

@@ -17,9 +17,9 @@ from kylin_gguf.actuator.arguments import Arguments
 from kylin_gguf.actuator.candidates import Candidate, enumerate_candidates
 from kylin_gguf.actuator.catalogue import CommandCatalogue, Kylin
 from kylin_gguf.actuator.collection import Collection
-from kylin_gguf.actuator.index import Learner
+from kylin_gguf.actuator.index import Learner, none_of
 from kylin_gguf.actuator.offer import Offer
-from kylin_gguf.actuator.shortlist import Match, Meaning
+from kylin_gguf.actuator.shortlist import Scores
 from kylin_gguf.actuator.study import HiddenStates, Study
 from kylin_gguf.actuator.wording import normalise, spoken
 from kylin_gguf.errors import InvalidValue
@@ -121,6 +121,16 @@ class Interpreter:
         if self._study:
             await self._study.hear(offer.indexes, "", model)
 
+    async def recall(self, model: HiddenStates) -> None:
+        """Do as ``prewarm``, behind whoever waits for ``model``; it begins to learn nothing.
+
+        Raises:
+            KylinError: whatever ``model`` raises.
+        """
+        offer = await self.collection.ready()
+        if self._study:
+            await self._study.recall(offer.indexes, model)
+
     async def learn(self, model: HiddenStates, progress: ProgressCallback) -> None:
         """Have ``model`` learn the commands, and wait until it knows them.
 
@@ -150,8 +160,8 @@ class Interpreter:
         if self._study and model and candidates and not _sure(candidates, beliefs):
             heard = await self._study.hear(offer.indexes, text, model)
             if heard:
-                match = offer.match(text, heard)
-                candidates, beliefs = _weigh(offer, utterance, text, match, NONE_BIAS * (1 + heard.trust))
+                scores, bias = offer.match(text, heard), NONE_BIAS * (1 + heard.trust)
+                candidates, beliefs = _weigh(offer, utterance, text, scores, bias)
                 decided_by = "model"
         ended = time.perf_counter()
         ms = {"shortlist": shortlisted - started, "model": ended - shortlisted, "total": ended - started}
@@ -209,11 +219,11 @@ def _sure(candidates: Sequence[Candidate], beliefs: Sequence[float]) -> bool:
 
 
 def _weigh(
-    offer: Offer, utterance: str, text: str, match: Match, none_bias: float = NONE_BIAS
+    offer: Offer, utterance: str, text: str, scores: Scores, none_bias: float = NONE_BIAS
 ) -> tuple[Sequence[Candidate], Sequence[float]]:
     """Return the candidates, and the beliefs in them and then in none."""
-    candidates = enumerate_candidates(offer.catalogue, text, match, CANDIDATES, spoken(utterance))
-    none = max(0.0, match.scores.get(Meaning(None), 0.0)) + none_bias
+    candidates = enumerate_candidates(offer.catalogue, text, scores, CANDIDATES, spoken(utterance))
+    none = none_of(scores) + none_bias
     return candidates, softmax([SCORE_WEIGHT * score for score in (*(c.score for c in candidates), none)])
 
 

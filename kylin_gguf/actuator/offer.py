@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kylin_gguf.actuator.catalogue import CommandCatalogue
 from kylin_gguf.actuator.index import Index, together
-from kylin_gguf.actuator.shortlist import Match
+from kylin_gguf.actuator.shortlist import Scores
 from kylin_gguf.actuator.study import Heard
 from kylin_gguf.actuator.values import Utterance
 
@@ -19,7 +19,7 @@ class Offer:
     indexes: tuple[Index, ...]
     unavailable: frozenset[str]
 
-    def match(self, text: str, heard: Heard | None = None) -> Match:
+    def match(self, text: str, heard: Heard | None = None) -> Scores:
         """Compare normalised ``text`` with every example of every catalogue; ``heard`` is what a model makes
         of it, if one was asked."""
         said = Utterance(text)

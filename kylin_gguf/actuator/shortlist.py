@@ -10,7 +10,6 @@ a fraction of a second for 1500 examples, some ten for the 8000 of the shipped c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -36,12 +35,8 @@ class Meaning(NamedTuple):
     forms: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True)
-class Match:
-    """How like each meaning an utterance is (about 0 to 1), and the examples it is nearest to."""
-
-    scores: dict[Meaning, float]
-    nearest: tuple[tuple[Example, float], ...]
+Scores = Mapping[Meaning, float]
+"""How like each meaning an utterance is, about 0 to 1."""
 
 
 def meaning_of(example: Example) -> Meaning:
@@ -87,28 +82,25 @@ class Shortlist:
         """Cosine similarity of every example with every other."""
         return ridge.similarities(self._index.columns(), len(self._examples))
 
-    def match(self, text: str, *, nearest: int = 6) -> Match:
-        """Compare normalised ``text`` with every example; keep the ``nearest`` ones for the model."""
+    def match(self, text: str) -> Scores:
+        """Compare normalised ``text`` with every example."""
         similarity = self._index.similarity(extract(self._repair(text), self._terms))
-        return self._mixed(similarity, similarity @ self._weights, nearest)
+        return self._mixed(similarity, similarity @ self._weights)
 
     def nearest(self, text: str, count: int) -> tuple[tuple[Example, float], ...]:
         """Return the ``count`` examples that normalised ``text`` is most like, without the regression."""
-        return self._nearest(self._index.similarity(extract(text, self._terms)), count)
-
-    def _nearest(self, similarity: Vector, count: int) -> tuple[tuple[Example, float], ...]:
+        similarity = self._index.similarity(extract(text, self._terms))
         order = np.argsort(-similarity, kind="stable")[:count]
         return tuple((self._examples[i], float(similarity[i])) for i in order)
 
-    def _mixed(self, similarity: Vector, regression: Vector, nearest: int) -> Match:
+    def _mixed(self, similarity: Vector, regression: Vector) -> Scores:
         best = np.zeros(len(self.meanings), np.float32)
         np.maximum.at(best, self._classes, similarity)
         mixed = (1 - NEAREST) * regression + NEAREST * best
-        scores = dict(zip(self.meanings, mixed.tolist(), strict=True))
-        return Match(scores, self._nearest(similarity, nearest))
+        return dict(zip(self.meanings, mixed.tolist(), strict=True))
 
-    def leave_one_out(self) -> Sequence[tuple[Example, Match]]:
-        """Return each example with its match against all others.
+    def leave_one_out(self) -> Sequence[tuple[Example, Scores]]:
+        """Return each example with its scores against all others.
 
         The regression's held-out outputs come in closed form: for example i, y_i minus row i of
         (K + RIDGE I)^-1 Y over that inverse's diagonal. Rarities are not relearnt.
@@ -120,4 +112,4 @@ class Shortlist:
         held_out = wanted - self._weights / np.diag(inverse)[:, None]
         similarity = self._kernel()
         np.fill_diagonal(similarity, 0.0)
-        return [(e, self._mixed(similarity[i], held_out[i], 6)) for i, e in enumerate(self._examples)]
+        return [(e, self._mixed(similarity[i], held_out[i])) for i, e in enumerate(self._examples)]

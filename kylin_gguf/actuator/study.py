@@ -86,12 +86,10 @@ class Study:
             identity = await model.identity()
         except ModelNotInstalled:  # a desktop without one has commands all the same
             return None
-        lessons = [self._lesson(index) for index in indexes]
-        readouts = [self._find(lesson, identity) for lesson in lessons]
+        readouts = [self._find(self._lesson(index), identity) for index in indexes]
         if None in readouts and identity not in self._unfit and (self._task is None or self._task.done()):
             self._task = asyncio.ensure_future(self._learn_meanwhile(indexes, model))
-        # An exam of few questions says little: the catalogue with the most examples is the judge.
-        judge = readouts[max(range(len(lessons)), key=lambda i: len(lessons[i].texts))]
+        judge = readouts[self._judge(indexes)]
         if judge is None:
             return None
         try:
@@ -100,6 +98,15 @@ class Study:
             return None
         trust = judge.trust
         return Heard(tuple(r.scores(state, trust) if r else None for r in readouts), trust)
+
+    async def recall(self, indexes: Sequence[Index], model: HiddenStates) -> None:
+        """Have ``model`` read what all utterances come behind, if it has learnt the largest of ``indexes``.
+
+        Raises:
+            KylinError: whatever ``model`` raises.
+        """
+        if self._find(self._lesson(indexes[self._judge(indexes)]), await model.identity()):
+            await model.of(("",), background=True)
 
     async def learn(self, indexes: Sequence[Index], model: HiddenStates, progress: ProgressCallback) -> None:
         """Have ``model`` learn ``indexes``; takes minutes where it does not know them.
@@ -137,6 +144,10 @@ class Study:
             self._unfit.add(await model.identity())
         except KylinError as error:  # unloaded, for one: it is tried again when somebody asks
             log.info("learning the commands was interrupted: %s", error.statement())
+
+    def _judge(self, indexes: Sequence[Index]) -> int:
+        """An exam of few questions says little: the catalogue with the most examples is the judge."""
+        return max(range(len(indexes)), key=lambda i: len(self._lesson(indexes[i]).texts))
 
     def _lesson(self, index: Index) -> _Lesson:
         found = self._lessons.get(index.shortlist)

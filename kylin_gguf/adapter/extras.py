@@ -1,14 +1,12 @@
-"""What this desktop can do besides the shipped commands: a catalogue of its own, cut to what is there."""
+"""What this desktop can do besides the shipped commands: a catalogue of its own, and what of it is there."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from kylin_gguf import actuator
-from kylin_gguf.actuator import choices, effects, plain_yaml, reader
+from kylin_gguf.actuator import choices, effects, reader
 from kylin_gguf.actuator.catalogue import CommandCatalogue
 from kylin_gguf.adapter import applications
 from kylin_gguf.adapter.applications import Application
@@ -30,16 +28,13 @@ class Extras:
     """
 
     def __init__(self, services: Services, shipped: CommandCatalogue) -> None:
-        self._text = FILE.read_text(encoding="utf-8")
+        self.text = FILE.read_text(encoding="utf-8")
         self._taken = frozenset(_programs(shipped))
-        self.executor = Executor(reader.parse(self._text, NAME), services)
+        self.executor = Executor(reader.parse(self.text, NAME), services)
 
-    async def catalogue(self) -> str:
-        """Return the catalogue with the commands that this desktop can carry out; empty if there are none."""
-        tree: dict[str, Any] = plain_yaml.parse(self._text)
-        able = [c for c in self.executor.catalogue.commands if await self.executor.available(c)]
-        tree["commands"] = {command.id: tree["commands"][command.id] for command in able}
-        return json.dumps(tree, ensure_ascii=False) if able else ""  # JSON is YAML, too
+    async def unavailable(self) -> list[str]:
+        """Return which of the commands this desktop cannot carry out."""
+        return [c.id for c in self.executor.catalogue.commands if not await self.executor.available(c)]
 
     def applications(self) -> Mapping[str, tuple[str, ...]]:
         """Return what can be opened now, with the names it is called by; later commands are checked by it."""

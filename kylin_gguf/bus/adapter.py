@@ -106,11 +106,10 @@ class Adapter:
     async def _offer(self) -> None:
         """Tell the service what else this desktop can do, and keep the list of applications up to date."""
         try:
-            text = await self._extras.catalogue()
-            if not text:
-                return
-            options = {"executor": EXTRAS_PATH, "keep_alive": False}
-            await self._tell("RegisterCatalogue", "ssa{sv}", NAME, text, values.dictionary(options))
+            missing = await self._extras.unavailable()
+            options = {"executor": EXTRAS_PATH, "keep_alive": False, "unavailable": missing}
+            given = (NAME, self._extras.text, values.dictionary(options))
+            await self._tell("RegisterCatalogue", "ssa{sv}", *given)
             known = None
             while True:
                 if known != (known := applications.stamp()):

@@ -15,7 +15,7 @@ from kylin_gguf.records import ExecutorAddress
 
 EXECUTOR_PATH = f"{names.ROOT}/Executor"
 """Where an executor's object is unless it says otherwise."""
-OPTIONS: Mapping[str, object] = {"executor": EXECUTOR_PATH, "keep_alive": True}
+OPTIONS: Mapping[str, object] = {"executor": EXECUTOR_PATH, "keep_alive": True, "unavailable": []}
 """Options of RegisterCatalogue and their defaults."""
 
 
@@ -31,7 +31,8 @@ class CatalogueMethods(RootPart):
         release = self.registry.hold(caller, "registrations", names.MAX_REGISTRATIONS)
         try:
             executor = ExecutorAddress(caller, given["executor"])
-            await catalogues.register(executor, name, text, keeps_alive=given["keep_alive"])
+            kept, missing = given["keep_alive"], given["unavailable"]
+            await catalogues.register(executor, name, text, keeps_alive=kept, unavailable=missing)
         finally:
             release()
 
@@ -60,4 +61,7 @@ def _read_options(options: Mapping[str, Any]) -> dict[str, Any]:
         raise InvalidValue("executor", repr(path)[:80], "an object path")
     if not isinstance(keep_alive, bool):
         raise InvalidValue("keep_alive", repr(keep_alive)[:80], "true or false")
+    missing = given["unavailable"]
+    if not isinstance(missing, list) or not all(isinstance(item, str) for item in missing):
+        raise InvalidValue("unavailable", repr(missing)[:80], "a list of ids")
     return given

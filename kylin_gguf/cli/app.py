@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 PROGRAM = "kylin-gguf"
 PLUGIN_GROUP = "kylin_gguf.commands"
 CONVERT = "convert"
+CONVERTER_COMMANDS = (CONVERT, "compare")
+"""What the converter adds: named, with how to install it, also where it is missing."""
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "models": ("models", "pull", "rm", "info"),
     "serve": ("serve",),
@@ -71,9 +73,14 @@ def _add_plugin(app: typer.Typer, plugin: EntryPoint) -> None:
         # The runtime's package names the converter's entry point also where only the runtime is installed.
         absent = isinstance(error, ModuleNotFoundError) and error.name == plugin.module.split(".")[0]
         if absent and plugin.name == CONVERT:
-            _add_failure(app, CONVERT, ConverterMissing())
+            _add_converter_missing(app)
         else:
             _add_failure(app, plugin.name, InternalError(detail=f"{plugin.value}: {error}"))
+
+
+def _add_converter_missing(app: typer.Typer) -> None:
+    for name in CONVERTER_COMMANDS:
+        _add_failure(app, name, ConverterMissing())
 
 
 def _add_failure(app: typer.Typer, name: str, failure: KylinError) -> None:
@@ -116,7 +123,7 @@ def _add_plugins(app: typer.Typer) -> None:
     for name in sorted(plugins):
         _add_plugin(app, plugins[name])
     if CONVERT not in plugins:
-        _add_failure(app, CONVERT, ConverterMissing())
+        _add_converter_missing(app)
 
 
 def main() -> NoReturn:

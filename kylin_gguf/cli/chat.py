@@ -187,6 +187,10 @@ class _Text:
                 self._clear_loading()
                 text = _("(The conversation is long: its oldest {count} messages are left out from here on.)")
                 output.notice(text.format(count=self._trimmed))
+            case "notice" if frame.get("code") == "stepped-down":
+                self._clear_loading()
+                text = _("(The model was loaded with less than planned. {reason})")
+                output.notice(text.format(reason=output.printable(str(frame.get("reason", "")))))
             case "usage" if self._stats:
                 print()
                 output.notice(_usage(frame))

@@ -13,16 +13,19 @@ from kylin_gguf.errors import KylinError
 
 
 def main() -> None:
-    """Serve one model over the inherited socket ``--control`` until it is closed."""
+    """Serve one model over the inherited socket ``--control`` until it is closed. One that is all on the
+    processor (``--processor-only``) needs no other back end, and what its driver does to a process."""
     parser = argparse.ArgumentParser(prog="kylin_gguf.engine", description=main.__doc__)
     parser.add_argument("--control", type=int, required=True)
-    control = socket.socket(fileno=parser.parse_args().control)
+    parser.add_argument("--processor-only", action="store_true")
+    arguments = parser.parse_args()
+    control = socket.socket(fileno=arguments.control)
     output = logging.StreamHandler()
     output.setFormatter(LevelFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[output])
     confinement.confine(control)
     try:
-        libraries = native.load(config.load())
+        libraries = native.load(config.load(), accelerators=not arguments.processor_only)
     except KylinError as error:
         channel.send(control, {"event": "failed", "id": 0, "error": error.to_wire()})
         return

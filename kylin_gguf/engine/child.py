@@ -30,18 +30,22 @@ class Child:
         self._name, self._process, self._output = name, process, output
 
     @classmethod
-    async def start(cls, name: str, control: socket.socket, native_dirs: Sequence[Path]) -> Child:
-        """Start a worker that is to hold the model ``name``, with its end of the channel.
+    async def start(
+        cls, name: str, control: socket.socket, native_dirs: Sequence[Path], *, accelerators: bool
+    ) -> Child:
+        """Start a worker that is to hold the model ``name``, with its end of the channel, and with back ends
+        other than the processor's if it is to use ``accelerators``.
 
         It gets no descriptor of ours but ``control`` and a pipe for its log. What it gives up besides is in
         ``engine.confinement``.
         """
         output = WorkerLog(name)
+        options = [*([] if accelerators else ["--processor-only"]), "--control", str(control.fileno())]
         try:
             # -P: the directory the service runs in must not supply our modules. A group of its own: Ctrl-C in
             # the service's terminal is the service's to handle.
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "kylin_gguf.engine", "--control", str(control.fileno())),
+                *(sys.executable, "-P", "-m", "kylin_gguf.engine", *options),
                 pass_fds=[control.fileno()],
                 process_group=0,
                 cwd="/",

@@ -70,6 +70,8 @@ class EngineProcess:
     speculation: Speculation = field(default_factory=Speculation, init=False)
     buffers: dict[str, dict[str, int]] = field(default_factory=dict, init=False)
     """As in LoadedModel."""
+    stepped_down: str = field(default="", init=False)
+    """Why it holds the model with less than was planned, until a user was told."""
     failure: WorkerDied | WorkerHung | None = field(default=None, init=False)
     """How a loaded worker has ended that was not asked to."""
     _pending: PendingRequests = field(default_factory=PendingRequests, init=False)
@@ -106,7 +108,9 @@ class EngineProcess:
         """
         ours, theirs = socket.socketpair()
         with theirs:
-            child = await Child.start(model.name, theirs, settings.native_dirs)
+            child = await Child.start(
+                model.name, theirs, settings.native_dirs, accelerators=bool(placement.shares)
+            )
         engine = cls(model, placement, 0.0, listeners, child, AsyncChannel(ours))
         try:
             await engine._load(settings)
@@ -126,6 +130,11 @@ class EngineProcess:
     def busy(self) -> bool:
         """Whether a request runs."""
         return len(self._pending) > 0
+
+    def news(self) -> str:
+        """Return why it was stepped down, the first time that anybody asks; else nothing."""
+        reason, self.stepped_down = self.stepped_down, ""
+        return reason
 
     def memory(self) -> ProcessMemory:
         """Return what the worker has in memory now; zeros once it is gone."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from kylin_gguf.errors import KylinError, LoadFailed, OutOfMemory, WorkerDied, WorkerHung
+from kylin_gguf.errors import DeviceMissing, KylinError, LoadFailed, OutOfMemory, WorkerDied, WorkerHung
 from kylin_gguf.offload.plan import CPU, Request
 from kylin_gguf.records import KvType, Placement
 
@@ -57,12 +57,12 @@ def ladder(request: Request, first: Placement) -> Iterator[Request]:
 def worth_stepping_down(error: KylinError, placement: Placement) -> bool:
     """Return whether less may work where ``placement`` failed with ``error`` while it was loaded.
 
-    With a GPU in use, anything but a missing file can be its driver's fault. On the CPU a model that is
-    refused or crashes does so on every rung; only want of memory passes.
+    With a GPU in use, anything but a missing file can be its driver's fault, or its lender's. On the CPU a
+    model that is refused or crashes does so on every rung; only want of memory passes.
     """
     if isinstance(error, OutOfMemory) or (isinstance(error, WorkerDied) and error.status == _KILLED):
         return True
-    return bool(placement.shares) and isinstance(error, LoadFailed | WorkerDied | WorkerHung)
+    return bool(placement.shares) and isinstance(error, DeviceMissing | LoadFailed | WorkerDied | WorkerHung)
 
 
 def _scaled(layers: int, share: float) -> int:

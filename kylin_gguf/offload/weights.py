@@ -30,13 +30,12 @@ _DOTPROD = frozenset({"Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "IQ4_NL", "MXFP4"}
 _REPACKED: dict[str, frozenset[str]] = {
     **dict.fromkeys(("haswell", "alderlake"), _AVX2),
     **dict.fromkeys(("skylakex", "cannonlake", "cascadelake", "icelake", "cooperlake", "zen4"), _AVX512),
-    **dict.fromkeys(("sapphirerapids",), _AVX512 | {"Q4_1", "Q5_K", "Q6_K", "Q8_0", "IQ4_XS"}),
     **dict.fromkeys(("armv8.2_1", "armv8.2_2", "armv8.2_3", "armv8.6_1", "armv8.6_2"), _DOTPROD),
     **dict.fromkeys(("armv9.2_1", "armv9.2_2"), _DOTPROD),
     "riscv64_v_zvfh": frozenset({"Q4_0", "Q4_K", "Q2_K", "Q8_0", "IQ4_NL"}),
 }
-"""Types that each of llama.cpp's CPU plug-ins repacks (ggml_repack_get_optimal_repack_type; AMX's
-``qtype_has_amx_kernels``). Plug-ins that are not named repack nothing."""
+"""Types that each of llama.cpp's CPU plug-ins repacks (ggml_repack_get_optimal_repack_type). Others repack
+nothing."""
 
 
 @dataclass(frozen=True)

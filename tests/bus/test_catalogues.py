@@ -74,7 +74,7 @@ async def test_an_executor_says_where_it_is(client: Client, service: Interpretin
         "web.search",
     )
     assert service.catalogues.executor("two/web.search") == (ExecutorAddress(owner, "/here"), "web.search")
-    for wrong in ({"executor": "here"}, {"executor": 5}, {"keep_alive": "yes"}):
+    for wrong in ({"executor": "here"}, {"executor": 5}, {"keep_alive": "yes"}, {"unavailable": "x"}):
         with pytest.raises(errors.InvalidValue):
             await register(client, "three", **wrong)
     with pytest.raises(errors.UnknownOption, match="executor"):

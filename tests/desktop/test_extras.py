@@ -26,7 +26,8 @@ async def until(condition: Callable[[], Awaitable[object]]) -> None:
 
 
 async def offered(client: Client) -> set[str]:
-    return {c["id"] for c in await client.list_commands() if c["id"].startswith("desktop/")}
+    listed = await client.list_commands()
+    return {c["id"] for c in listed if c["available"] and c["id"].startswith("desktop/")}
 
 
 @pytest.fixture
@@ -47,6 +48,7 @@ async def test_only_what_is_there_is_offered(ready: Client) -> None:
     found = await offered(ready)
     assert "desktop/application.open" in found  # gio is there
     assert not found & {"desktop/screenshot.take", "desktop/search.open", "desktop/power.off"}
+    assert (await ready.interpret("关机"))["command"] is None
 
 
 async def test_a_new_application_can_be_opened(ready: Client, desktop: Desktop) -> None:

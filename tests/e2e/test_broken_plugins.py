@@ -41,6 +41,19 @@ static void *nothing(void *reg) { return 0; }
 static struct { int version; void *interface[4], *context; } reg = {2, {name, count, nothing, nothing}, 0};
 void *ggml_backend_init(void) { return &reg; }
 """
+# struct ggml_backend_device: get_name, get_description, get_memory, get_type, and more functions.
+_FULL_DEVICE = """
+#include <stdlib.h>
+static const char *name(void *reg) { return "Vulkan"; }
+static void memory(void *device, unsigned long *free, unsigned long *total) { abort(); }
+static int type(void *device) { return 1; }
+static struct { void *interface[32]; } device = {{name, name, memory, type}};
+static unsigned long count(void *reg) { return 1; }
+static void *get(void *reg, unsigned long index) { return &device; }
+static void *nothing(void *reg, const char *name) { return 0; }
+static struct { int version; void *interface[4], *context; } reg = {2, {name, count, get, nothing}, 0};
+void *ggml_backend_init(void) { return &reg; }
+"""
 _CRASHING_DRIVER = "#include <stdlib.h>\n__attribute__((constructor)) static void start(void) { abort(); }"
 
 
@@ -77,6 +90,10 @@ def without_a_device(plugin: Path) -> None:
     compile_library(plugin, _NO_DEVICE)
 
 
+def with_a_full_device(plugin: Path) -> None:
+    compile_library(plugin, _FULL_DEVICE)
+
+
 def with_a_crashing_driver(plugin: Path) -> None:
     compile_library(plugin, _CRASHING_DRIVER)
 
@@ -88,6 +105,7 @@ CASES = [
     (of_another_interface, "incompatible API version (backend: 1, current: "),
     (of_another_release, "undefined symbol: ggml_of_another_release"),
     (without_a_device, "it loads, but finds no device"),
+    (with_a_full_device, "its device does not wake (SIGABRT): its memory is full, or its driver broken"),
     (with_a_crashing_driver, "loading it crashes (SIGABRT)"),
 ]
 
@@ -130,3 +148,19 @@ async def test_doctor_and_devices_name_it_and_the_engine_answers(
         await pool.close()
     assert any(frame["type"] == "text" for frame in frames)
     assert frames[-1]["type"] == "end"
+
+
+async def test_a_worker_without_layers_on_a_device_loads_no_driver(
+    settings: Settings, model: InstalledModel, tmp_path: Path
+) -> None:
+    directory = shutil.copytree(native.find(settings).directory, tmp_path / "native", symlinks=True)
+    without_a_device(directory / "libggml-vulkan.so")
+    pool = EnginePool(replace(settings, native_dirs=(directory,)))
+    try:
+        await read_frames(await Session(model, pool.acquire).generate({"prompt": "Hello.", "max_tokens": 1}))
+        (loaded,) = pool.loaded()
+        mapped = Path(f"/proc/{loaded.pid}/maps").read_text(encoding="utf-8")
+    finally:
+        await pool.close()
+    assert str(directory / "libllama.so") in mapped
+    assert "libggml-vulkan" not in mapped

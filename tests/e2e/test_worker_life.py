@@ -99,7 +99,7 @@ from kylin_gguf.engine.child import Child
 
 async def main():
     ours, theirs = socket.socketpair()
-    child = await Child.start("toy", theirs, config.load().native_dirs)
+    child = await Child.start("toy", theirs, config.load().native_dirs, accelerators=True)
     print(child.pid, flush=True)
     await asyncio.sleep(1000)
 

@@ -40,6 +40,9 @@ MODEL = InstalledModel("m", Path("m.gguf"), 1, writable=False)
 class FakeEngine:
     """Says "chat" to everything."""
 
+    def news(self) -> str:
+        return ""
+
     def generate(
         self, generation: Generation, messages: Sequence[Message], options: SamplingOptions, **_: Any
     ) -> None:

@@ -15,6 +15,7 @@ import gguf
 import pytest
 import typer
 
+import kylin_convert.cli
 from kylin_gguf import __version__, errors, frames
 from kylin_gguf.cli import app, chat, document, models, output
 from kylin_gguf.cli.errors import EXIT_CODES
@@ -219,6 +220,17 @@ def test_absent_converter_is_named(
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: plugins)
     assert run("convert", "somewhere", "--quant", "Q4_K_M", "--help")[0] == EXIT_CODES[code]
     assert run("--help")[0] == 0, "the other commands work"
+
+
+def test_what_is_named_without_the_converter_is_what_it_adds(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    converter = typer.Typer()
+    kylin_convert.cli.register(converter)
+    assert {command.name for command in converter.registered_commands} == set(app.CONVERTER_COMMANDS)
+    monkeypatch.setattr(app, "entry_points", lambda group: [])
+    for command in app.CONVERTER_COMMANDS:
+        assert run(command, "somewhere", "--json")[0] == EXIT_CODES[errors.ConverterMissing]
 
 
 def test_plugins_add_commands(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,9 +127,6 @@ def copyright_file() -> str:
     return (DEBIAN / "copyright").read_text(encoding="utf-8")
 
 
-CONVERTER = ("compare", "convert")
-
-
 def options() -> Iterator[tuple[str, str]]:
     """Yield each command with each of its long options, as the program has them."""
     program = typer.main.get_command(app.build([]))
@@ -146,7 +143,8 @@ def test_the_man_pages_name_every_command_and_option() -> None:
     }
     missing = []
     for command, option in options():
-        page = pages["kylin-gguf-convert.1" if command in CONVERTER and option else "kylin-gguf.1"]
+        of_converter = option and command in app.CONVERTER_COMMANDS
+        page = pages["kylin-gguf-convert.1" if of_converter else "kylin-gguf.1"]
         if option.startswith("-"):
             described = re.search(rf"(?<![\w-]){option}(?![\w-])", page)
         else:

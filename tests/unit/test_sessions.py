@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,10 @@ class FakeEngine:
     drops: int = 0
     error: KylinError | None = None
     given: list[dict[str, Any]] = field(default_factory=list)
+    stepped_down: str = ""
+
+    def news(self) -> str:
+        return self.stepped_down
 
     def generate(
         self, generation: Generation, messages: Sequence[Message], options: SamplingOptions, **policy: Any
@@ -102,6 +107,16 @@ async def test_a_cut_of_a_conversation_replaced_meanwhile_is_not_taken_over(
     assert engine.given[-1]["dropped"] == 0
 
 
+async def test_who_gets_less_than_was_planned_is_told(session: Session, engine: FakeEngine) -> None:
+    engine.stepped_down = "The card is full."
+    generation = await session.generate({"prompt": "a"})
+    generation.stream, stream = generation.stream.dup(), generation.stream
+    with stream:
+        await generation.finished
+        told = json.loads(stream.recv(1000))
+    assert told == {"type": "notice", "code": "stepped-down", "reason": "The card is full."}
+
+
 # --- a worker that dies over an answer ----------------------------------------------------------------
 
 
@@ -110,6 +125,9 @@ class MortalEngine:
 
     def __init__(self, deaths: int, *, speaks: bool = False) -> None:
         self.deaths, self._speaks, self.asked = deaths, speaks, 0
+
+    def news(self) -> str:
+        return ""
 
     def generate(self, generation: Generation, *_: object, **__: object) -> None:
         self.asked += 1

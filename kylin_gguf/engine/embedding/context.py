@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kylin_gguf.engine.batch import Batch
+from kylin_gguf.engine.embedding import packing
 from kylin_gguf.engine.model import LogTail, Model
 from kylin_gguf.engine.placing import flash_attention
 from kylin_gguf.errors import DecodeFailed, UnsupportedModel
@@ -66,14 +67,8 @@ class EmbeddingContext:
 
     def fitting(self, lengths: Sequence[int]) -> int:
         """Return how many of the next texts, at least one, go into one batch, given their ``lengths``."""
-        room = min(PACKED_TOKENS, self._batch.capacity)
-        count = total = 0
-        for length in lengths[: self._most_texts]:
-            total += length
-            if total > room:
-                break
-            count += 1
-        return max(count, 1)
+        tokens = min(PACKED_TOKENS, self._batch.capacity)
+        return packing.fitting(lengths, texts=self._most_texts, tokens=tokens)
 
     def embed(self, texts: Sequence[Sequence[int]]) -> Vectors:
         """Return one vector a text, shape (len(texts), dimensions), each of Euclidean length 1.

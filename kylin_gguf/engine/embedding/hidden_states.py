@@ -17,6 +17,7 @@ import numpy as np
 
 from kylin_gguf import native
 from kylin_gguf.engine.batch import Batch
+from kylin_gguf.engine.embedding import packing
 from kylin_gguf.engine.embedding.context import Vectors
 from kylin_gguf.engine.model import LogTail, Model
 from kylin_gguf.engine.radix_tree import common_prefix
@@ -102,13 +103,8 @@ class HiddenStateContext:
 
     def fitting(self, lengths: Sequence[int]) -> int:
         """Return how many of the next texts, at least one, go into one batch, given their ``lengths``."""
-        count = total = 0
-        for length in lengths[:_MOST_TEXTS]:
-            total += length - len(self._start)
-            if total > PACKED_TOKENS:
-                break
-            count += 1
-        return max(count, 1)
+        new = [length - len(self._start) for length in lengths]
+        return packing.fitting(new, texts=_MOST_TEXTS, tokens=PACKED_TOKENS)
 
     def embed(self, texts: Sequence[Sequence[int]]) -> Vectors:
         """Return the hidden state of the last token of each text, shape (len(texts), width of the model).

@@ -11,7 +11,7 @@ from kylin_gguf.actuator import choices, patterns, reader
 from kylin_gguf.actuator.candidates import enumerate_candidates
 from kylin_gguf.actuator.interpret import Interpreter
 from kylin_gguf.actuator.quantities import read
-from kylin_gguf.actuator.shortlist import Match, Meaning
+from kylin_gguf.actuator.shortlist import Meaning
 from kylin_gguf.actuator.wording import normalise, spoken
 from kylin_gguf.errors import InvalidValue
 from tests.unit.actuator.catalogues import PLAYER
@@ -156,7 +156,7 @@ def test_every_candidate_is_valid_and_every_text_a_piece_of_the_utterance(uttera
     catalogue = reader.parse(PLAYER, "player")
     text, said = normalise(utterance), spoken(utterance)
     meanings = {Meaning(e.command, e.forms): 1.0 for e in catalogue.examples()}
-    for candidate in enumerate_candidates(catalogue, text, Match(meanings, ()), 50, said):
+    for candidate in enumerate_candidates(catalogue, text, meanings, 50, said):
         assert catalogue.validate(candidate.command, candidate.arguments) == dict(candidate.arguments)
         for name in ("query", "who", "what"):
             assert str(candidate.arguments.get(name, "")) in said

@@ -181,13 +181,17 @@ async def test_lists_are_checked(interpreter: Interpreter, choices: dict[str, li
 async def test_what_is_unavailable_is_not_offered_and_nothing_stands_in_for_it(
     interpreter: Interpreter,
 ) -> None:
-    assert await command(interpreter, "把灯关掉") == "lamp.power"
-    interpreter.collection.restrict(["lamp.power"])
-    found = await interpreter.interpret("把灯关掉")
+    await interpreter.collection.register(ME, "wallet", WALLET)
+    assert await command(interpreter, "看看我的钱包") == "wallet/open"
+    await interpreter.collection.register(ME, "wallet", WALLET, unavailable=["open"])
+    found = await interpreter.interpret("看看我的钱包")
     assert found.command is None
-    assert "lamp.power" not in {choice.command for choice in found.alternatives}
-    interpreter.collection.restrict([])
-    assert await command(interpreter, "把灯关掉") == "lamp.power"
+    assert "wallet/open" not in {choice.command for choice in found.alternatives}
+    assert interpreter.collection.unavailable == {"wallet/open"}
+    interpreter.collection.remove(":1.1", "wallet")
+    assert not interpreter.collection.unavailable
+    with pytest.raises(InvalidValue, match="unavailable"):
+        await interpreter.collection.register(ME, "wallet", WALLET, unavailable=["close"])
 
 
 async def test_an_interpretation_under_way_is_not_disturbed(tmp_path: Path) -> None:

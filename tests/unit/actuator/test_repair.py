@@ -111,8 +111,8 @@ def test_an_utterance_is_compared_as_repaired() -> None:
     )
     shortlist = Shortlist(CommandCatalogue("test", commands, (), TERMS))
     heard, meant = shortlist.match("蓝鸭"), shortlist.match("蓝牙")
-    assert heard.scores == meant.scores
-    assert max(heard.scores, key=heard.scores.__getitem__) == Meaning("bluetooth")
+    assert heard == meant
+    assert max(heard, key=heard.__getitem__) == Meaning("bluetooth")
 
 
 def test_readings_are_not_loaded_for_what_the_examples_say() -> None:

@@ -70,14 +70,14 @@ def test_arrays_of_something_else_are_refused(tmp_path: Path, catalogue: Command
     [path] = tmp_path.glob("*.npz")
     with path.open("wb") as file:
         np.savez(file, features=np.zeros(3))
-    assert Shortlists(tmp_path).of(catalogue).match(UTTERANCE).scores
+    assert Shortlists(tmp_path).of(catalogue).match(UTTERANCE)
 
 
 def test_a_directory_that_cannot_be_written_costs_only_the_training(
     tmp_path: Path, catalogue: CommandCatalogue, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()
-    assert Shortlists(tmp_path / "file" / "below").of(catalogue).match(UTTERANCE).scores
+    assert Shortlists(tmp_path / "file" / "below").of(catalogue).match(UTTERANCE)
     assert "not kept" in caplog.text
 
 

@@ -81,6 +81,17 @@ async def test_examples_are_shown_once_and_spread_over_all_meanings(tmp_path: Pa
     assert other.learnt == model.learnt
 
 
+async def test_a_loaded_model_gets_ready_for_the_commands_it_knows(tmp_path: Path) -> None:
+    interpreter, model = make(tmp_path), Model()
+    await interpreter.recall(model)
+    assert not model.learnt
+    await interpreter.learn(model, no_progress)
+    del model.learnt[:]
+    await make(tmp_path).recall(model)
+    assert model.learnt == [""], "asked last, as what nobody waits for"
+    assert not model.asked
+
+
 async def test_a_damaged_file_is_made_again(tmp_path: Path) -> None:
     await make(tmp_path).learn(Model(), no_progress)
     [path] = tmp_path.glob("*.npz")

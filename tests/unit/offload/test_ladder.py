@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from kylin_gguf.errors import FileMissing, KylinError, LoadFailed, OutOfMemory, WorkerDied, WorkerHung
+from kylin_gguf.errors import (
+    DeviceMissing,
+    FileMissing,
+    KylinError,
+    LoadFailed,
+    OutOfMemory,
+    WorkerDied,
+    WorkerHung,
+)
 from kylin_gguf.offload.ladder import ladder, worth_stepping_down
 from kylin_gguf.offload.machine import Machine
 from kylin_gguf.offload.plan import Request, plan
@@ -45,6 +53,7 @@ def test_on_the_cpu_there_are_two_more_steps() -> None:
         (WorkerDied("m", "SIGSEGV"), True, False),
         (WorkerHung("m", 180), True, False),
         (LoadFailed("m", "unknown architecture"), True, False),
+        (DeviceMissing("RPC0[10.0.0.2:50052]", ("CPU",)), True, False),
         (FileMissing("m", "gone"), False, False),
     ],
 )

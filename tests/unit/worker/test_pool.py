@@ -50,6 +50,7 @@ class FakeEngine:
         self.busy = False
         self.may_stop = asyncio.Event()
         self.may_stop.set()
+        self.stepped_down = ""
 
     speculation = Speculation()
     buffers: ClassVar = {}
@@ -230,7 +231,8 @@ async def test_what_a_gpu_cannot_is_tried_with_less_within_the_same_request(
     starts.errors = [error]
     engine = await ladder.acquire(TOY)
     assert layers(starts) == [25, 12]
-    assert error.statement() in engine.placement.reasons[0], "the user is not told"
+    assert error.statement() in engine.placement.reasons[0]
+    assert engine.stepped_down == error.statement(), "the user is not told"
     await ladder.close()
 
 
@@ -263,9 +265,10 @@ async def test_what_worked_is_remembered_for_the_next_time_and_the_next_service(
     await ladder.close()
     after = Pool(config.load({"cache_dir": tmp_path}, {}))
     after.loader.ladder = ladder.loader.ladder
-    await after.acquire(TOY)
+    engine = await after.acquire(TOY)
     await after.close()
     assert layers(starts) == [25, 12, 12, 12]
+    assert not engine.stepped_down, "the user is told again"
 
 
 async def test_a_worker_killed_over_a_question_costs_one_more_try_on_less(
@@ -274,6 +277,7 @@ async def test_a_worker_killed_over_a_question_costs_one_more_try_on_less(
     async def question(engine: Any) -> int:
         if engine.placement.gpu_layers == 25:
             raise engine.die(KILLED)
+        assert engine.stepped_down == KILLED.statement(), "the user is not told"
         return int(engine.placement.gpu_layers)
 
     assert await ladder.ask(TOY, question) == 12

@@ -120,7 +120,7 @@ async def test_a_worker_inherits_its_channel_and_its_log_and_nothing_else(
     os.set_inheritable(leaked, True)
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        started = await Child.start("toy", theirs, [Path("/native")])
+        started = await Child.start("toy", theirs, [Path("/native")], accelerators=False)
         await started.bury()
         control = theirs.fileno()
     os.close(leaked)
