@@ -71,8 +71,9 @@ async def test_a_loaded_model_its_speed_and_its_queue(service: Service, client: 
         )
         session = await client.create_session("first")
         answer = await session.generate("FOREVER")
-        while not echo.EchoEngine.running:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(20):
+            while not echo.EchoEngine.running:
+                await asyncio.sleep(0.01)
         await pilot.press("space")
         await pilot.pause()
         shown = screen(app)
