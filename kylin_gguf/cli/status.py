@@ -51,9 +51,8 @@ def _watch(as_json: bool) -> NoReturn:
     speeds = Speeds()
     while True:
         found = asyncio.run(look())
-        _show(
-            found, as_json=as_json, again=True, speeds=speeds.since_last(found["Statistics"]) if found else {}
-        )
+        now = speeds.since_last(found["Statistics"]) if found else {}
+        _show(found, as_json=as_json, again=True, speeds=now)
         time.sleep(WATCH_S)
 
 

@@ -62,6 +62,9 @@ class EchoEngine:
     def busy(self) -> bool:
         return bool(self.running)
 
+    def news(self) -> str:
+        return ""
+
     async def activity(self) -> Activity:
         return replace(self.counted, running=len(self.running))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import io
 import os
 import pty
 import re
@@ -20,9 +21,9 @@ import pytest
 from textual.widgets import DataTable, Footer, Static
 
 from kylin_gguf.bus.client import Client
-from kylin_gguf.cli import monitor_app
+from kylin_gguf.cli import monitor, monitor_app
 from kylin_gguf.cli.monitor_app import MonitorApp
-from kylin_gguf.errors import AccessDenied
+from kylin_gguf.errors import AccessDenied, ExtraMissing
 from kylin_gguf.records import Activity, Execution
 from kylin_gguf.service import Service
 from tests.bus import echo
@@ -70,8 +71,9 @@ async def test_a_loaded_model_its_speed_and_its_queue(service: Service, client: 
         )
         session = await client.create_session("first")
         answer = await session.generate("FOREVER")
-        while not echo.EchoEngine.running:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(20):
+            while not echo.EchoEngine.running:
+                await asyncio.sleep(0.01)
         await pilot.press("space")
         await pilot.pause()
         shown = screen(app)
@@ -141,6 +143,21 @@ def test_without_a_terminal_it_says_what_to_use() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     assert done.returncode == 2
     assert "status --watch --json" in done.stderr
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_without_textual_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "textual"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "kylin_gguf.cli.monitor_app")
+    for stream in ("stdin", "stdout"):
+        monkeypatch.setattr(sys, stream, Terminal())
+    with pytest.raises(ExtraMissing, match=r"kylin-gguf-engine\[monitor\]"):
+        monitor.monitor()
 
 
 def test_other_commands_do_not_import_it() -> None:

@@ -228,7 +228,7 @@ def test_what_is_named_without_the_converter_is_what_it_adds(
     converter = typer.Typer()
     kylin_convert.cli.register(converter)
     assert {command.name for command in converter.registered_commands} == set(app.CONVERTER_COMMANDS)
-    monkeypatch.setattr(app, "entry_points", lambda group: [])
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [])
     for command in app.CONVERTER_COMMANDS:
         assert run(command, "somewhere", "--json")[0] == EXIT_CODES[errors.ConverterMissing]
 
