@@ -1,7 +1,7 @@
 """One step of the converter in a process of its own, so that its memory can be told from the others'.
 
     python -m bench.convert_steps write FOLDER TARGET
-    python -m bench.convert_steps imatrix MODEL DIRECTORY
+    python -m bench.convert_steps imatrix MODEL DIRECTORY CHUNKS
     python -m bench.convert_steps quantise MODEL DIRECTORY QUANTISATION
 
 ``DIRECTORY`` gets ``imatrix.gguf``, the corpus as ``corpus.txt``, and ``ours.gguf``.
@@ -22,8 +22,8 @@ from kylin_gguf import config, gguf_info
 from kylin_gguf.records import no_progress
 
 
-def run(step: str, source: Path, target: Path, quantisation: str = "") -> None:
-    """Carry out ``step``."""
+def run(step: str, source: Path, target: Path, how: str = "") -> None:
+    """Carry out ``step``; ``how`` is its last argument."""
     if step == "write":
         family = family_of(Checkpoint.open(source))
         assert family, "a checkpoint that only upstream's converter reads has nothing to compare"
@@ -34,9 +34,9 @@ def run(step: str, source: Path, target: Path, quantisation: str = "") -> None:
     if step == "imatrix":
         corpus = calibration.shipped(model)
         (target / "corpus.txt").write_text(corpus.text, encoding="utf-8")
-        imatrix.measure(toolbox, model, corpus, matrix, no_progress)
+        imatrix.measure(toolbox, model, corpus, matrix, no_progress, int(how))
     else:
-        recipe = Recipe(quantisation)
+        recipe = Recipe(how)
         quantise.plan(toolbox, model, recipe, matrix)
         made = target / "ours.gguf"
         quantise.quantise(toolbox, model, made, recipe, imatrix=matrix, progress=no_progress)

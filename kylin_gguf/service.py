@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kylin_gguf import gguf_info
 from kylin_gguf.conversations import Conversation, Database
+from kylin_gguf.conversion import Conversion, Converter
 from kylin_gguf.engine.memory import memory_of
 from kylin_gguf.errors import InvalidValue, UnknownOption, UnsupportedModel
 from kylin_gguf.execution import CallExecutor, Journal, Route, no_executors
@@ -26,6 +27,7 @@ from kylin_gguf.records import (
     ExecutorAddress,
     InstalledModel,
     LoadedModel,
+    Progress,
     ProgressCallback,
     Settings,
 )
@@ -62,6 +64,7 @@ class Service:
         self._devices: list[dict[str, Any]] | None = None
         self._understanding = Understanding(settings)
         self._journal = Journal()
+        self._converter = Converter(settings.models_dir, lambda: self._pool.busy)
         self.on_change: Callable[[str], None] = lambda _: None
         """Called with ``LoadedModels`` or ``DefaultModel`` when that has changed."""
         self.call_executor: CallExecutor = no_executors
@@ -140,6 +143,25 @@ class Service:
             return self._store.pull(name, progress, cancelled)
 
         job = self._track(run_in_thread("pull", work, name))
+        job.result.add_done_callback(lambda _: self.on_change("DefaultModel"))
+        return job
+
+    def convert(self, source: str, options: Mapping[str, Any]) -> Job[InstalledModel]:
+        """Convert ``source`` into one of the user's models; the job's last detail is its name.
+
+        Raises:
+            InvalidValue, UnknownOption: as ``Conversion.from_options``.
+        """
+        wanted = Conversion.from_options(source, options)
+
+        async def work(progress: ProgressCallback) -> InstalledModel:
+            path = await self._converter.convert(wanted, progress)
+            installed = await asyncio.to_thread(self._store.installed)
+            made = next(model for model in installed if model.path == path)
+            progress(Progress(made.name, 1, 1))
+            return made
+
+        job = self._track(run_async("convert", work, source))
         job.result.add_done_callback(lambda _: self.on_change("DefaultModel"))
         return job
 

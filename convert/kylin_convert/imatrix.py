@@ -30,10 +30,17 @@ def context_of(model: GgufInfo, wanted: int) -> int:
     return min(wanted, model.context_length) if model.context_length else wanted
 
 
-def measure(
-    toolbox: Toolbox, model: GgufInfo, corpus: Corpus, target: Path, progress: ProgressCallback
+def measure(  # noqa: PLR0913, PLR0917 - what to run, on what, how long, and where to
+    toolbox: Toolbox,
+    model: GgufInfo,
+    corpus: Corpus,
+    target: Path,
+    progress: ProgressCallback,
+    chunks: int = MAX_CHUNKS,
 ) -> Matrix:
     """Run ``model`` over ``corpus`` and write the matrix to ``target``, in the toolbox's directory.
+
+    ``chunks``, a multiple of ``PIECE``, is how many are read at most.
 
     The text is read in pieces and each piece's sums are kept until all are added up: what an interrupted run
     has finished is not computed again, and the result does not depend on where it was interrupted.
@@ -45,9 +52,10 @@ def measure(
     text = target.with_suffix(".txt")
     work.write_atomically(text, corpus.text)
     pieces: list[Path] = []
-    while len(pieces) * PIECE < MAX_CHUNKS:
+    for start in range(0, chunks, PIECE):
         piece = target.with_name(f"{target.stem}.piece-{len(pieces)}.gguf")
-        if not piece.is_file() and not _measure_piece(toolbox, model, text, piece, progress):
+        progress(Progress("imatrix", start, chunks, "chunks"))
+        if not piece.is_file() and not _measure_piece(toolbox, model, text, piece, start):
             break
         pieces.append(piece)
         if matrix.check(piece, model).chunks < PIECE:
@@ -58,17 +66,13 @@ def measure(
     return matrix.check(target, model)
 
 
-def _measure_piece(
-    toolbox: Toolbox, model: GgufInfo, text: Path, piece: Path, progress: ProgressCallback
-) -> bool:
-    """Write the sums of one piece; return False where the text has ended before it."""
-    start = int(piece.stem.rpartition("-")[2]) * PIECE
+def _measure_piece(toolbox: Toolbox, model: GgufInfo, text: Path, piece: Path, start: int) -> bool:
+    """Write the sums of the piece from chunk ``start`` on; return False where the text has ended by then."""
     partial = piece.with_suffix(".part")
     context = str(context_of(model, CONTEXT))
     arguments = ["-m", str(model.path), "-f", text.name, "-o", partial.name, "--output-format", "gguf"]
     arguments += ["-c", context, "-b", context, "-t", str(toolbox.threads), "--parse-special", "--no-escape"]
     arguments += ["--chunk", str(start), "--chunks", str(PIECE), "--no-ppl"]
-    progress(Progress("imatrix", start, MAX_CHUNKS, "chunks"))
     try:
         with work.blaming_full_disk(partial, _bytes(model)):
             if not _run_unless_ended(toolbox, arguments, start):

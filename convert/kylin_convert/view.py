@@ -18,6 +18,7 @@ from rich.text import Text
 
 from kylin_convert.manifest import Manifest
 from kylin_convert.plan import Plan
+from kylin_gguf.errors import KylinError
 from kylin_gguf.records import Progress
 from kylin_gguf.translation import N_
 from kylin_gguf.translation import translate as _
@@ -50,9 +51,14 @@ def terminable() -> Iterator[None]:
 
 @contextmanager
 def opened(as_json: bool) -> Iterator[View]:
-    """Show what happens for the length of the block."""
+    """Show what happens for the length of the block; to programs, also which error ended it."""
     if as_json:
-        yield JsonView()
+        shown = JsonView()
+        try:
+            yield shown
+        except KylinError as error:
+            shown.failed(error)
+            raise
         return
     console = Console(stderr=True)
     columns = (
@@ -133,6 +139,10 @@ class JsonView(View):
     def done(self, manifest: Manifest, target: Path) -> None:
         summary = {"output": dict(manifest.output), "quality": dict(manifest.quality)}
         self._print({"type": "done", "path": str(target), **summary})
+
+    def failed(self, error: KylinError) -> None:
+        """Say what went wrong, as a stream's ``error`` frame does."""
+        self._print({"type": "error", "code": error.code, "message": error.message()})
 
 
 def _duration(seconds: int) -> str:

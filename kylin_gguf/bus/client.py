@@ -135,6 +135,18 @@ class Client:
         """Download a model; cancelling the task cancels the download."""
         await self._job("Pull", name, progress)
 
+    async def convert(
+        self,
+        source: str,
+        quantisation: str = "",
+        progress: ProgressCallback = no_progress,
+        *,
+        replace: bool = False,
+    ) -> None:
+        """Convert ``source`` into an installed model; cancelling the task cancels it."""
+        options = {"quantisation": quantisation or None, "replace": replace or None}
+        await self._job("Convert", source, progress, options)
+
     async def load(
         self, name: str = "", progress: ProgressCallback = no_progress, *, learn: bool = False
     ) -> None:

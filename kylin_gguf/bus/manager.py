@@ -44,6 +44,10 @@ class RootObject(CatalogueMethods, SessionMethods):
         _refuse_options(options)
         return await self._job(caller, lambda: self._service.pull(name))
 
+    async def convert(self, caller: str, source: str, options: dict[str, Any]) -> Reply:
+        """Method Convert."""
+        return await self._job(caller, lambda: self._service.convert(source, options))
+
     async def remove(self, _: str, name: str) -> None:
         """Method Remove."""
         await self._service.remove(name)

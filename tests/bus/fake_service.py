@@ -174,6 +174,12 @@ class FakeService:
 
     pull = load
 
+    def convert(self, source: str, options: Mapping[str, Any]) -> Job[None]:
+        async def work(progress: ProgressCallback) -> None:
+            progress(Progress(f"{source} {dict(options)}", 1, 1))
+
+        return run_async("convert", work, source)
+
     async def unload(self, model: str) -> None:
         if model == "echo":
             raise RuntimeError("a defect with a secret")

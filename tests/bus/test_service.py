@@ -355,6 +355,12 @@ async def test_job_reports_and_completes(client: Client, service: FakeService) -
     assert reports[-1].fraction == 1.0
 
 
+async def test_a_conversion_is_a_job_whose_last_detail_stays(client: Client) -> None:
+    reports: list[Progress] = []
+    await client.convert("a/b", "Q4_0", reports.append, replace=True)
+    assert reports[-1] == Progress("a/b {'quantisation': 'Q4_0', 'replace': True}", 1000, 1000, "permille")
+
+
 async def test_a_job_that_ends_at_once_is_not_missed(client: Client) -> None:
     for _ in range(20):
         await client.load("echo")

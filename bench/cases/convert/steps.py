@@ -30,7 +30,8 @@ _MEBI = 1 << 20
 async def _prepare(wanted: Wanted) -> AsyncIterator[Prepared]:
     settings = config.load({"threads": wanted.threads} if wanted.threads else {})
     with tempfile.TemporaryDirectory(dir=settings.cache_dir) as folder:
-        bench = _Bench(wanted.model.path, Path(folder), Toolbox(settings, Path(folder)))
+        chunks = wanted.parameters["chunks"]
+        bench = _Bench(wanted.model.path, Path(folder), Toolbox(settings, Path(folder)), chunks)
         # Ours goes first: upstream's tools read the text that it leaves.
         contenders = {
             OURS: Contender(lambda _: asyncio.to_thread(bench.sample, bench.ours())),
@@ -41,8 +42,8 @@ async def _prepare(wanted: Wanted) -> AsyncIterator[Prepared]:
 
 
 class _Bench:
-    def __init__(self, model: Path, folder: Path, toolbox: Toolbox) -> None:
-        self._model, self._folder, self.toolbox = model, folder, toolbox
+    def __init__(self, model: Path, folder: Path, toolbox: Toolbox, chunks: int) -> None:
+        self._model, self._folder, self.toolbox, self._chunks = model, folder, toolbox, str(chunks)
 
     def sample(self, commands: Mapping[str, Sequence[str]]) -> Sample:
         """Run the steps one after the other; return the seconds and the peak memory of each."""
@@ -63,7 +64,7 @@ class _Bench:
         steps: dict[str, Sequence[str]] = {}
         if checkpoint := os.environ.get("KYLIN_BENCH_CHECKPOINT"):
             steps["write"] = (*module, "write", checkpoint, str(self._folder / "ours-F16.gguf"))
-        steps["imatrix"] = (*module, "imatrix", model, folder)
+        steps["imatrix"] = (*module, "imatrix", model, folder, self._chunks)
         steps["quantise"] = (*module, "quantise", model, folder, _QUANTISATION)
         return steps
 
@@ -82,7 +83,7 @@ class _Bench:
         matrix, text = str(self._folder / "theirs-imatrix.gguf"), str(self._folder / "corpus.txt")
         steps["imatrix"] = (
             *(str(tools / "llama-imatrix"), "-m", str(self._model), "-f", text, "-o", matrix, "-t", threads),
-            *("-c", size, "-b", size, "--chunks", str(imatrix.MAX_CHUNKS), "--parse-special", "--no-escape"),
+            *("-c", size, "-b", size, "--chunks", self._chunks, "--parse-special", "--no-escape"),
         )
         files = (str(self._model), str(self._folder / "theirs.gguf"))
         steps["quantise"] = (
@@ -121,6 +122,7 @@ CASE = Case(
     ),
     bars=(Bar("total_s", 1.0, UPSTREAM), Bar("write_rss", 0.5, UPSTREAM)),
     prepare=_prepare,
+    parameters={"chunks": imatrix.MAX_CHUNKS},
     rounds=1,
     least_rounds=1,
     warm_up=False,
