@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from stat import S_ISREG
 from typing import Final
 
 from kylin_gguf import gguf_info
@@ -47,10 +48,15 @@ class Library:
         except OSError:  # not made yet, or not for us to read: no models there
             return
         for path in paths:
-            if path.suffix != _SUFFIX or path.name.startswith(".") or not path.is_file():
+            if path.suffix != _SUFFIX or path.name.startswith("."):
                 continue
-            name = self._names.get(path.name, path.stem)
-            yield InstalledModel(name, path, path.stat().st_size, directory == self._own)
+            try:
+                found = path.stat()
+            except OSError:  # deleted since the directory was listed, or a link to nothing
+                continue
+            if S_ISREG(found.st_mode):
+                name = self._names.get(path.name, path.stem)
+                yield InstalledModel(name, path, found.st_size, directory == self._own)
 
     def find(self, name: str) -> InstalledModel | None:
         """Return the installed model called ``name``, if there is one."""

@@ -122,6 +122,16 @@ def test_models_are_listed_from_both_places_and_the_users_own_win(world: World) 
     assert listed == {("one", "own", True), ("other", "system", False)}
 
 
+def test_a_file_that_goes_while_the_directory_is_read_is_passed_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.add("one")
+    world.model(world.own / "stays.gguf")
+    listed = [world.own / "gone.gguf", world.own / "stays.gguf"]
+    monkeypatch.setattr(Path, "iterdir", lambda self: iter(listed if self == world.own else []))
+    assert [model.name for model in world.store().installed()] == ["stays"]
+
+
 def test_a_file_whose_stem_is_a_catalogue_name_does_not_hide_the_catalogues_file(world: World) -> None:
     target = world.add("one")
     world.model(target)
