@@ -6,18 +6,20 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from kylin_gguf import catalogue, config
+from kylin_gguf import catalogue, config, native
 from kylin_gguf.bus import names
 from kylin_gguf.engine.generation import Generation
 from kylin_gguf.pool import EnginePool
@@ -82,6 +84,14 @@ class Reading:
 async def read_frames(generation: Generation) -> list[dict[str, Any]]:
     """Return all frames of a stream."""
     return await Reading(generation).frames
+
+
+def with_plugin(settings: Settings, plugin: Path, directory: Path) -> Settings:
+    """Settings with a copy of the libraries in ``directory``, to which ``plugin`` was added as its package
+    does."""
+    shutil.copytree(native.find(settings).directory, directory, symlinks=True)
+    shutil.copy2(plugin, directory)
+    return replace(settings, native_dirs=(directory,))
 
 
 @contextlib.contextmanager

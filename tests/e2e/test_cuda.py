@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from kylin_gguf import catalogue, native
+from kylin_gguf import catalogue
 from kylin_gguf.bus.client import Client
 from kylin_gguf.records import InstalledModel, Settings
 from kylin_gguf.service import Service
 from kylin_gguf.store import Store
 
-from .conftest import serving
+from .conftest import serving, with_plugin
 from .test_vulkan import answer, logprobs
 
 _PLUGIN = Path(__file__).parents[2] / "build" / "native" / "cuda" / "libggml-cuda.so"
@@ -34,11 +33,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def accelerated(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings with a copy of the libraries to which the plug-in was added, as its package does."""
-    directory = tmp_path_factory.mktemp("cuda") / "native"
-    shutil.copytree(native.find(settings).directory, directory, symlinks=True)
-    shutil.copy2(_PLUGIN, directory)
-    return replace(settings, native_dirs=(directory,))
+    return with_plugin(settings, _PLUGIN, tmp_path_factory.mktemp("cuda") / "native")
 
 
 @pytest.fixture

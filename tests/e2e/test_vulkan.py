@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 
 from bench.offload import shapes
-from kylin_gguf import catalogue, gguf_info, native
+from kylin_gguf import catalogue, gguf_info
 from kylin_gguf.bus.client import Client
 from kylin_gguf.engine.process import EngineProcess, Listeners
 from kylin_gguf.offload import machine
@@ -25,7 +24,7 @@ from kylin_gguf.service import Service
 from kylin_gguf.sessions import Session
 from kylin_gguf.store import Store
 
-from .conftest import read_frames, serving
+from .conftest import read_frames, serving, with_plugin
 
 _PLUGIN = Path(__file__).parents[2] / "build" / "native" / "vulkan" / "libggml-vulkan.so"
 _DRIVER = Path("/usr/share/vulkan/icd.d")
@@ -40,11 +39,7 @@ _OPTIONS = {"prompt": "The capital of France is", "temperature": 0.0, "max_token
 
 @pytest.fixture(scope="module")
 def accelerated(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings with a copy of the libraries to which the plug-in was added, as its package does."""
-    directory = tmp_path_factory.mktemp("vulkan") / "native"
-    shutil.copytree(native.find(settings).directory, directory, symlinks=True)
-    shutil.copy2(_PLUGIN, directory)
-    return replace(settings, native_dirs=(directory,))
+    return with_plugin(settings, _PLUGIN, tmp_path_factory.mktemp("vulkan") / "native")
 
 
 @pytest.fixture
