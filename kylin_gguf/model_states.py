@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kylin_gguf.actuator import prompt
 from kylin_gguf.engine.prefix_store import fingerprint
+from kylin_gguf.errors import FileMissing
 from kylin_gguf.pool import EnginePool
 from kylin_gguf.records import InstalledModel, ProgressCallback, StatesRequest, no_progress
 
@@ -29,9 +30,17 @@ class ModelStates:
         self._pool, self._find, self._progress = pool, find, progress
 
     async def identity(self) -> str:
-        """Return a hash that changes with the content of the model's file."""
+        """Return a hash that changes with the content of the model's file.
+
+        Raises:
+            FileMissing: the file was removed after it had been found.
+        """
         path = (await self._find()).path
-        return await asyncio.to_thread(_identity, path, path.stat().st_mtime_ns)
+        try:
+            modified_ns = path.stat().st_mtime_ns
+        except OSError as error:
+            raise FileMissing(str(path), error.strerror or str(error)) from error
+        return await asyncio.to_thread(_identity, path, modified_ns)
 
     async def of(self, texts: Sequence[str], *, background: bool) -> NDArray[np.float32]:
         """Return the hidden state of each text, shape (len(texts), width of the model)."""

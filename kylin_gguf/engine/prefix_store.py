@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kylin_gguf.engine.radix_tree import RadixTree
+from kylin_gguf.errors import FileMissing
 
 log = logging.getLogger(__name__)
 
@@ -183,11 +184,17 @@ def fingerprint(path: Path) -> str:
 
     Size, modification time, the beginning, and blocks spread evenly over the rest: two models with the same
     header have different weights everywhere.
+
+    Raises:
+        FileMissing: the file cannot be read, or is no longer there.
     """
-    size = path.stat().st_size
-    digest = hashlib.blake2b(f"{size} {path.stat().st_mtime_ns}".encode(), digest_size=16)
-    with path.open("rb") as file:
-        for index in range(_SAMPLES):
-            file.seek(index * size // _SAMPLES)
-            digest.update(file.read(_SAMPLE_BYTES))
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            digest = hashlib.blake2b(f"{status.st_size} {status.st_mtime_ns}".encode(), digest_size=16)
+            for index in range(_SAMPLES):
+                file.seek(index * status.st_size // _SAMPLES)
+                digest.update(file.read(_SAMPLE_BYTES))
+    except OSError as error:
+        raise FileMissing(str(path), error.strerror or str(error)) from error
     return digest.hexdigest()

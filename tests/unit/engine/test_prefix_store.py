@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kylin_gguf.engine.prefix_store import PrefixStore, fingerprint
+from kylin_gguf.errors import FileMissing
 
 STATE = np.arange(1000, dtype=np.uint8)
 TOKENS = [1, 2, 3, 4]
@@ -95,3 +96,8 @@ def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
     model.write_bytes(changed)
     os.utime(model, ns=(1, 1))
     assert fingerprint(model) != before
+
+
+def test_a_model_file_that_is_gone_has_no_fingerprint(tmp_path: Path) -> None:
+    with pytest.raises(FileMissing, match=r"gone\.gguf"):
+        fingerprint(tmp_path / "gone.gguf")
