@@ -96,7 +96,7 @@ class Search:
 
     def with_devices(self, room: Room, layers: int | None = None, *, most: bool = False) -> Iterator[Way]:
         """Yield the fastest way for each set of GPUs that fits; with ``layers``, those with that many. With
-        ``most``, yield the one that leaves least in RAM, be it fast or not."""
+        ``most``, only ways that leave as little in RAM as such a set can, be they fast or not."""
         ranked = sorted(room.devices, key=lambda item: (-self._rank(item[0]), item[0].name))[:_MOST_DEVICES]
         for count in range(1, len(ranked) + 1):
             for chosen in combinations(ranked, count):
@@ -123,12 +123,14 @@ class Search:
         if not len(counts):
             return None
         fits = self._fits(chosen, counts, kept, ram)
+        if not fits.any():
+            return None
+        if most:
+            left = kept - counts.sum(axis=1)
+            fits &= left == left[fits].min()
         answer, token = self._times([device for device, _ in chosen], counts, kept)
         seconds = self._work.answer * answer + self._work.prompt * token
-        cost = kept - counts.sum(axis=1) if most else seconds
-        best = int(np.argmin(np.where(fits, cost, np.inf)))
-        if not fits[best]:
-            return None
+        best = int(np.argmin(np.where(fits, seconds, np.inf)))
         layout = Layout(tuple(map(int, counts[best])), int(kept[best]), repack=False)
         return self._way(layout, tuple(d for d, _ in chosen), float(answer[best]), float(token[best]))
 
