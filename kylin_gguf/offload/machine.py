@@ -34,6 +34,7 @@ class Machine:
     """llama.cpp's release and commit."""
     bandwidth: float = 0.0
     compute: float = 0.0
+    layer: float = 0.0
     """Of RAM and of the processor, as for a Device."""
 
     @property
@@ -124,4 +125,5 @@ def probe(settings: Settings) -> Machine:
         build=found.version,
         bandwidth=processor.bandwidth if processor else 0.0,
         compute=processor.compute if processor else 0.0,
+        layer=processor.layer if processor else 0.0,
     )

@@ -99,7 +99,7 @@ class _Planner:
         self._room = Room(
             int(machine.memory * RAM_SHARE), tuple((device, self._budget(device)) for device in self._devices)
         )
-        processor = speed.of_processor(machine.cores, machine.bandwidth, machine.compute)
+        processor = speed.of_processor(machine.cores, machine.bandwidth, machine.compute, machine.layer)
         self._search = Search(info, self._estimator, processor, speed.WORKLOADS[request.use], self._batch)
         wanted = request.gpu_layers if request.gpu_layers > 0 else None
         self._on_devices = list(self._search.with_devices(self._room, wanted, most=self._named))

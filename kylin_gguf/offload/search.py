@@ -57,6 +57,7 @@ class Search:
         weights, cached = estimator.weights, estimator.cache
         output = [weights.output.size]
         self._layers = estimator.layers
+        self._batches = -(-work.prompt // batch)
         experts = [part.size for part in weights.experts] + [0]
         dense = [part.size for part in weights.dense] + output
         used = _used_share(info)
@@ -82,9 +83,10 @@ class Search:
         """Return the way without a GPU whether it fits or not; ``helps``: weights are repacked for it."""
         read = float(self._read_dense[-1] + self._read_experts[-1])
         parameters = self._parameters(self._dense[-1], self._experts[-1])
-        answer = speed.reading_s(read, self._processor)
+        starting = self._layers * self._processor.layer
+        answer = speed.reading_s(read, self._processor) + starting
         token = float(speed.computing_s(parameters, 1, self._processor, repacked=helps))
-        return self._way(layout, (), answer, token)
+        return self._way(layout, (), answer, token + starting * self._batches / self._work.prompt)
 
     def from_disk(self, way: Way, missing: int) -> Way:
         """Return what becomes of ``way`` where ``missing`` bytes of it have no room in RAM."""
@@ -177,21 +179,24 @@ class Search:
         first, work = bounds[0], self._work
         in_ram = np.maximum(first, kept)
         answer = speed.reading_s(self._read_dense[first] + self._read_experts[in_ram], self._processor)
-        answer = answer + np.zeros(len(counts))
+        answer = answer + first * self._processor.layer
         size = self._dense[first] + self._experts[in_ram]
         here = self._parameters(self._dense[first], self._experts[in_ram])
         prompt = speed.computing_s(here, work.prompt, self._processor)
         if devices[0].kind != "remote":  # ggml computes no prompts for RAM over a network
             fastest = speed.of_device(devices[0], self._processor)
             prompt = np.minimum(prompt, speed.lent_s(size, here, work.prompt, self._batch, fastest))
+        prompt = prompt + first * self._processor.layer * self._batches
         for number, device in enumerate(devices):
             start, end = bounds[number], bounds[number + 1]
             own = speed.of_device(device, self._processor)
             dense = self._dense[end] - self._dense[start]
             experts = self._experts[np.maximum(end, kept)] - self._experts[np.maximum(start, kept)]
             read = self._read_dense[end] - self._read_dense[start] + experts * self._used
-            answer = answer + speed.reading_s(read, own) + speed.passing_s(device, self._width)
-            prompt = prompt + work.prompt * speed.crossing_s(device, self._width)
+            # The output counts as a layer and is one operation.
+            starting = (np.minimum(end, self._layers) - np.minimum(start, self._layers)) * own.layer
+            answer = answer + speed.reading_s(read, own) + starting + speed.passing_s(device, self._width)
+            prompt = prompt + work.prompt * speed.crossing_s(device, self._width) + starting * self._batches
             prompt = prompt + speed.computing_s(self._parameters(dense, experts), work.prompt, own)
         return answer, prompt / work.prompt
 
