@@ -18,7 +18,7 @@ def test_the_docs_have_the_records_table() -> None:
     assert "\n".join(table(RECORDS)) in DOCS.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(("path", "loads"), zip(RECORDS, (24, 48), strict=True), ids=lambda x: str(x)[-12:])
+@pytest.mark.parametrize(("path", "loads"), [(RECORDS[0], 24), (RECORDS[1], 48)], ids=["cpu", "vulkan"])
 def test_six_models_with_four_contexts_are_within_the_bound(path: Path, loads: int) -> None:
     rows = [Row(**item) for item in json.loads(path.read_text(encoding="utf-8"))["rows"]]
     assert len({(row.model, row.context, row.layers) for row in rows}) == loads
