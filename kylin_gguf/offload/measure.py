@@ -24,11 +24,12 @@ _Q8_0, _F32 = 8, 0  # enum ggml_type
 _Q8_0_BYTES = 34 / 32  # a value
 _WIDTH, _ROWS, _FEW_ROWS, _COLUMNS = 4096, 32768, 4096, 512
 """The matrix that is read has 143 MB, more than caches hold; the one that is computed with has fewer rows."""
-_LAYERS, _NARROW = 4, 256
+_NARROW, _FEW_LAYERS, _LAYERS = 256, 4, 12
 _PRODUCTS, _OTHERS = 7, 12
 """Operations of a layer as Llama and most of its kind have it: queries, keys, values, what attention gives
 and a network of three matrices; and two norms with their weights, rotations, cells to write, attention, sums.
-Few layers, so that some repetition goes through between two turns of other programs."""
+What more layers take longer counts, since each run waits for an answer once. So few layers that some run goes
+through between two turns of other programs."""
 _SECONDS = 0.15
 """How long a product is repeated, after a first time that does not count."""
 _CONTEXT_BYTES = 1 << 20
@@ -94,10 +95,13 @@ def measured(name: str, threads: int) -> Measured:
         reading = _seconds(library, backend, partial(_product, library, _ROWS, 1))
         computing = _seconds(library, backend, partial(_product, library, _FEW_ROWS, _COLUMNS))
         link, delay = _way(library, backend) if rpc.named(name) else (0.0, 0.0)
-        layer = max(_seconds(library, backend, partial(_chain, library)) - delay, 0.0) / _LAYERS
+        few, many = (
+            _seconds(library, backend, partial(_chain, library, layers)) for layers in (_FEW_LAYERS, _LAYERS)
+        )
     finally:
         library.ggml_backend_free(backend)
     bandwidth, compute = _WIDTH * _ROWS * _Q8_0_BYTES / reading, 2 * _WIDTH * _FEW_ROWS * _COLUMNS / computing
+    layer = max(many - few, 0.0) / (_LAYERS - _FEW_LAYERS)
     return Measured(bandwidth, compute, link, delay, layer)
 
 
@@ -141,12 +145,12 @@ def _product(library: Any, rows: int, columns: int, context: int) -> int:
     return int(library.ggml_mul_mat(context, weights, values))
 
 
-def _chain(library: Any, context: int) -> int:
-    """Return the end of a chain with as many operations as ``_LAYERS`` layers have, each on what the one
+def _chain(library: Any, layers: int, context: int) -> int:
+    """Return the end of a chain with as many operations as ``layers`` layers have, each on what the one
     before it gave. None are fused: back ends do that to a norm with its weights, and to sums."""
     weights = library.ggml_new_tensor_2d(context, _Q8_0, _NARROW, _NARROW)
     values = library.ggml_new_tensor_2d(context, _F32, _NARROW, 1)
-    for _ in range(_LAYERS):
+    for _ in range(layers):
         for number in range(_PRODUCTS + _OTHERS):
             if number < 2 * _PRODUCTS and number % 2:
                 values = library.ggml_mul_mat(context, weights, values)

@@ -146,6 +146,7 @@ class Search:
         bounds = _bounds(counts, self._layers)
         partial = (bounds[0] > 0) | (kept > 0)
         compute = self._estimator.compute
+        pipelined = ~partial & (len(chosen) > 1)
         first = bounds[0]
         size = (
             self._estimator.weights.embeddings.size
@@ -153,6 +154,7 @@ class Search:
             + self._experts[np.maximum(first, kept)]
             + self._cached[first]
             + np.where(partial, compute.shared, compute.relayed)
+            + pipelined * compute.relayed_pipelined
             + compute.output
             + OVERHEAD
         )
@@ -167,6 +169,7 @@ class Search:
                 + self._cached[end]
                 - self._cached[start]
                 + (np.where(partial, compute.lent, compute.whole) if number == 0 else compute.whole)
+                + pipelined * compute.pipelined
             )
             fits &= there <= budget
             if device.kind == "igpu":
