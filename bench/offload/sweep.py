@@ -29,6 +29,7 @@ from statistics import median
 
 from bench import record
 from kylin_gguf import config, gguf_info, native, rpc
+from kylin_gguf.engine import environment
 from kylin_gguf.offload import machine
 from kylin_gguf.offload.plan import Request, plan
 from kylin_gguf.offload.speed import WORKLOADS
@@ -79,7 +80,10 @@ def measure(settings: Settings, model: Path, point: Point, sizes: Sizes) -> tupl
     # As the engine does: a device that gets no layer is not used at all, and flash attention is on.
     command += ["-ngl", point.layers, "-dev", "/".join(told(point.devices)) or "none"]
     command += ["--repack", int(point.repack), "-fa", "1", "-r", "1", "-o", "json"]
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+    like_a_worker = environment.for_worker(os.environ, settings.native_dirs)
+    done = subprocess.run(
+        [*map(str, command)], env=like_a_worker, capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         sys.exit(f"{' '.join(map(str, command))} failed:\n{done.stderr[-2000:]}")
     speeds = {bool(run["n_prompt"]): float(run["avg_ts"]) for run in json.loads(done.stdout)}
