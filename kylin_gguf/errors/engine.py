@@ -78,7 +78,8 @@ class WorkerDied(EngineError):
     """The process that held the model ended; the service goes on.
 
     ``status`` is the signal's name or the exit status; ``last_words`` what it wrote on standard error just
-    before, such as an abort message of ggml, and empty if it wrote nothing.
+    before, such as an abort message of ggml, and empty if it wrote nothing; ``no_memory`` whether that says
+    that memory ran out.
     """
 
     code: ClassVar[str] = "engine.worker-died"
@@ -90,6 +91,7 @@ class WorkerDied(EngineError):
     model: str
     status: str
     last_words: str = ""
+    no_memory: bool = False
 
     def wording(self) -> str:
         """Return the sentence with the last words, if there are any."""
