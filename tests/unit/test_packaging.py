@@ -100,7 +100,7 @@ def test_the_licence_of_everything_bundled_is_stated() -> None:
 
 def test_every_licence_has_its_text() -> None:
     used = set(re.findall(r"^License: (.+)$", copyright_file(), re.MULTILINE))
-    names = {name for licences in used for name in re.split(r" and | or ", licences)}
+    names = {name for licences in used for name in re.split(r",? and | or ", licences)}
     texts = set(re.findall(r"^License: (\S+)\n ", copyright_file(), re.MULTILINE))
     assert names == texts
 
