@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from kylin_convert import matrix, work
@@ -23,6 +26,8 @@ _LARGE = 4 * 10**9
 """Weights from which on a chunk takes much longer than loading the model."""
 _SMALL_PIECE, _LARGE_PIECE = 16, 4
 
+_DONE = re.compile(r"\[(\d+)\],")
+"""What the tool says of each chunk, by our patch to it."""
 _ENDED = "not enough tokens left"
 _LEFT = 2
 """Chunks of which the tool wants to find as many, however few it is to read."""
@@ -65,12 +70,12 @@ def measure(  # noqa: PLR0913, PLR0917 - what to run, on what, how long, and whe
     text = target.with_suffix(".txt")
     work.write_atomically(text, corpus.text)
     pieces: list[Path] = []
-    size = piece_of(model)
+    size, reader = piece_of(model), _Reader(toolbox, model, text, chunks, progress)
     for start in range(0, chunks, size):
         piece = target.with_name(f"{target.stem}.piece-{len(pieces)}.gguf")
         progress(Progress("imatrix", start, chunks, "chunks"))
         wanted = min(size, chunks - start)
-        if not piece.is_file() and not _measure_piece(toolbox, model, text, piece, start, wanted):
+        if not piece.is_file() and not reader.read(start, wanted, piece):
             break
         pieces.append(piece)
         if matrix.check(piece, model).chunks < wanted:
@@ -81,29 +86,50 @@ def measure(  # noqa: PLR0913, PLR0917 - what to run, on what, how long, and whe
     return matrix.check(target, model)
 
 
-def _measure_piece(  # noqa: PLR0913, PLR0917 - as above
-    toolbox: Toolbox, model: GgufInfo, text: Path, piece: Path, start: int, chunks: int
-) -> bool:
-    """Write the sums of ``chunks`` from ``start`` on; return False where the text has ended by then."""
-    partial = piece.with_suffix(".part")
+@dataclass(frozen=True)
+class _Reader:
+    """Runs ``model`` over ``text``, of which ``chunks`` are read in all."""
 
-    def run(start: int, chunks: int) -> None:
-        context = str(context_of(model, CONTEXT))
-        arguments = ["-m", str(model.path), "-f", text.name, "-o", partial.name, "--output-format", "gguf"]
-        arguments += ["-c", context, "-b", context, "-t", str(toolbox.threads)]
+    toolbox: Toolbox
+    model: GgufInfo
+    text: Path
+    chunks: int
+    progress: ProgressCallback
+
+    def read(self, start: int, count: int, piece: Path) -> bool:
+        """Write the sums of ``count`` chunks from ``start`` on; return False where the text ended before."""
+        unfinished = piece.with_suffix(".part")
+        try:
+            with work.blaming_full_disk(unfinished, _bytes(self.model)):
+                if not _run_unless_ended(partial(self._run, unfinished), start, count):
+                    return False
+                matrix.check(unfinished, self.model)
+            work.sync(unfinished)
+            unfinished.replace(piece)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        return True
+
+    def _run(self, target: Path, start: int, count: int) -> None:
+        def heard(text: str) -> None:
+            for done in _DONE.findall(text)[-1:]:
+                self.progress(Progress("imatrix", start + int(done), self.chunks, "chunks"))
+
+        context = str(context_of(self.model, CONTEXT))
+        arguments = ["-m", str(self.model.path), "-f", self.text.name, "-o", target.name]
+        arguments += [
+            "-c",
+            context,
+            "-b",
+            context,
+            "-t",
+            str(self.toolbox.threads),
+            "--output-format",
+            "gguf",
+        ]
         arguments += ["--parse-special", "--no-escape", "--no-ppl"]
-        toolbox.run("llama-imatrix", [*arguments, "--chunk", str(start), "--chunks", str(chunks)])
-
-    try:
-        with work.blaming_full_disk(partial, _bytes(model)):
-            if not _run_unless_ended(run, start, chunks):
-                return False
-            matrix.check(partial, model)
-        work.sync(partial)
-        partial.replace(piece)
-    finally:
-        partial.unlink(missing_ok=True)
-    return True
+        arguments += ["--chunk", str(start), "--chunks", str(count)]
+        self.toolbox.run("llama-imatrix", arguments, heard)
 
 
 def _run_unless_ended(run: Callable[[int, int], None], start: int, chunks: int) -> bool:
