@@ -39,7 +39,12 @@ async def _prepare(wanted: Wanted) -> AsyncIterator[Prepared]:
             OURS: Contender(lambda _: asyncio.to_thread(bench.sample, bench.ours())),
             UPSTREAM: Contender(lambda _: asyncio.to_thread(bench.sample, bench.upstream())),
         }
-        conditions = {"threads": bench.toolbox.threads, "sampling": "none", "quantisation": _QUANTISATION}
+        conditions = {
+            "threads": bench.toolbox.threads,
+            "sampling": "none",
+            "quantisation": _QUANTISATION,
+            "upstream_tools": "a build of their own" if os.environ.get("KYLIN_BENCH_TOOLS") else "ours",
+        }
         yield Prepared(contenders, conditions)
 
 
