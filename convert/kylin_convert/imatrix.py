@@ -117,17 +117,8 @@ class _Reader:
 
         context = str(context_of(self.model, CONTEXT))
         arguments = ["-m", str(self.model.path), "-f", self.text.name, "-o", target.name]
-        arguments += [
-            "-c",
-            context,
-            "-b",
-            context,
-            "-t",
-            str(self.toolbox.threads),
-            "--output-format",
-            "gguf",
-        ]
-        arguments += ["--parse-special", "--no-escape", "--no-ppl"]
+        arguments += ["-c", context, "-b", context, "-t", str(self.toolbox.threads)]
+        arguments += ["--output-format", "gguf", "--parse-special", "--no-escape", "--no-ppl"]
         arguments += ["--chunk", str(start), "--chunks", str(count)]
         self.toolbox.run("llama-imatrix", arguments, heard)
 
