@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from kylin_convert import work
+from kylin_convert import shards, work
 from kylin_convert.calibration import Corpus
 from kylin_convert.divergence import Sampling, measure_reference
 from kylin_convert.quality import Quality
@@ -54,7 +54,7 @@ def opened(
     root = settings.cache_dir / "logits"
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
     inputs = {
-        "model": work.sha256_of(model.path),
+        "model": [work.sha256_of(path) for path in shards.files(model.path)],
         "text": corpus.text,
         "sampling": asdict(sampling),
         "llama.cpp": Toolbox(settings, root).version(),
