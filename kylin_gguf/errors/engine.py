@@ -47,6 +47,18 @@ class DeviceMissing(NativeError):
     known: tuple[str, ...]
 
 
+@dataclass(eq=False)
+class PluginMissing(NativeError):
+    """A back end that was asked for, and that a package of its own brings."""
+
+    code: ClassVar[str] = "native.plugin-missing"
+    sentence: ClassVar[str] = N_("The back end {name} is not installed.")
+    remedy: ClassVar[str] = N_(
+        "Install the package kylin-gguf-engine-{name}; in a checkout run 'make native PRESET={name}'."
+    )
+    name: str
+
+
 class EngineError(KylinError):
     """A loaded model, or one being loaded, failed."""
 
