@@ -1,7 +1,7 @@
 """The planner's choice against a sweep: how near does it come to the best that llama-bench finds?
 
     python -m bench.offload.sweep MODEL [MODEL ...] [--device DEVICE[,DEVICE]] [--steps 8] [--prompt 256]
-                                  [--answer 64] [--rounds 5]
+                                  [--answer 64] [--rounds 5] [--priority 0]
 
 Runs llama-bench, from the folder of the libraries that the engine uses: on the processor with numbers of
 threads, with and without repacked weights; with --device also with layers on those devices together, all,
@@ -12,7 +12,8 @@ from the medians.
 
 Prints a table and what the planner's choice reaches of the best, and writes
 bench/results/MACHINE/offload-sweep-BACKEND.json; exit status 1 where it reaches less than 0.97. Experts in
-RAM and splits other than llama.cpp's own are not swept. Needs an idle machine.
+RAM and splits other than llama.cpp's own are not swept. Needs an idle machine; where there is none,
+--priority 5 has everything else stand still while llama-bench runs (chrt --fifo), for which it needs root.
 """
 
 from __future__ import annotations
@@ -50,11 +51,12 @@ class Point:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Tokens of a prompt and of an answer, and rounds."""
+    """Tokens of a prompt and of an answer, rounds, and llama-bench's real-time priority, 0 for none."""
 
     prompt: int
     answer: int
     rounds: int
+    priority: int = 0
 
 
 @dataclass
@@ -74,7 +76,8 @@ class Speeds:
 def measure(settings: Settings, model: Path, point: Point, sizes: Sizes) -> tuple[float, float]:
     """Return tokens a second of a prompt and of an answer, each measured once after a warm-up."""
     tool = native.find(settings).tool("llama-bench")
-    command = [tool, "-m", model, "-t", point.threads, "-p", sizes.prompt, "-n", sizes.answer]
+    command = ["chrt", "--fifo", sizes.priority] if sizes.priority else []
+    command += [tool, "-m", model, "-t", point.threads, "-p", sizes.prompt, "-n", sizes.answer]
     if point.layers and settings.rpc_workers:
         command += ["-rpc", ",".join(settings.rpc_workers)]  # before their devices are named
     # As the engine does: a device that gets no layer is not used at all, and flash attention is on.
@@ -148,7 +151,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("models", type=Path, nargs="+")
     parser.add_argument("--device", default="")
-    for name, usual in (("steps", 8), ("prompt", 256), ("answer", 64), ("rounds", 5)):
+    for name, usual in (
+        ("steps", 8),
+        ("prompt", 256),
+        ("answer", 64),
+        ("rounds", 5),
+        ("priority", 0),
+    ):
         parser.add_argument(f"--{name}", type=int, default=usual)
     asked = parser.parse_args()
     settings = replace(config.load(), device="")
@@ -156,7 +165,7 @@ def main() -> int:
     devices = tuple(filter(None, asked.device.split(",")))
     if absent := set(devices) - {device.name for device in found.accelerators}:
         sys.exit(f"There is no device {', '.join(sorted(absent))}.")
-    sizes = Sizes(asked.prompt, asked.answer, asked.rounds)
+    sizes = Sizes(asked.prompt, asked.answer, asked.rounds, asked.priority)
     measured_on = record.machine()  # before this adds to the load
     results = {}
     for model in asked.models:
@@ -182,6 +191,7 @@ def _write(
         "machine": measured_on,
         "versions": record.versions(),
         "tokens": {"prompt": sizes.prompt, "answer": sizes.answer},
+        "real_time_priority": sizes.priority,
         "models": {
             model.name: [asdict(point) | asdict(speeds) for point, speeds in measured.items()]
             for model, measured in results.items()
