@@ -5,7 +5,8 @@
     python -m bench report
 
 ``run`` measures cases, each with every model, prints what came out and adds a record to bench/results.
-``report`` writes the newest records' tables into docs/performance.md, and their plots beside it.
+``report`` writes the newest records' tables into docs/performance.md, their plots beside it, and a few
+figures into the readmes.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench import cases, plots, record, report, runner
+from bench import cases, headlines, plots, record, report, runner
 from bench.case import Case, Wanted
 from bench.record import RESULTS, Record
 from kylin_gguf import catalogue, config
 from kylin_gguf.errors import KylinError, near
 from kylin_gguf.store import Store
 
-DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
+_ROOT = Path(__file__).resolve().parent.parent
+DOCUMENT = _ROOT / "docs" / "performance.md"
+READMES: dict[Path, headlines.Language] = {_ROOT / "README.md": "en", _ROOT / "README.zh-CN.md": "zh"}
 PLOTS = DOCUMENT.with_suffix("")
 
 
@@ -59,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         "--results", type=Path, default=RESULTS, help="where records go (default: bench/results)"
     )
     run.set_defaults(command=_run)
-    show = commands.add_parser("report", help="write docs/performance.md")
+    show = commands.add_parser("report", help="write docs/performance.md and the readmes' table")
     show.add_argument(
         "--results", type=Path, default=RESULTS, help="where records are (default: bench/results)"
     )
@@ -153,10 +156,13 @@ def _say(line: str) -> None:
 def _report(options: argparse.Namespace) -> None:
     try:
         newest = report.latest(record.read(options.results))
-        page = report.document(DOCUMENT.read_text(encoding="utf-8"), newest)
+        results = {DOCUMENT: report.tables(newest)}
+        results |= {page: headlines.table(newest, language) for page, language in READMES.items()}
+        pages = {p: report.document(p.read_text(encoding="utf-8"), text) for p, text in results.items()}
     except ValueError as error:
         raise SystemExit(f"bench: {error}") from error
-    DOCUMENT.write_text(page, encoding="utf-8")
-    print(DOCUMENT)
+    for page, text in pages.items():
+        page.write_text(text, encoding="utf-8")
+        print(page)
     for path in plots.draw(newest, PLOTS):
         print(path)

@@ -73,8 +73,8 @@ def number(value: float) -> str:
     return f"{value:.3f}"
 
 
-def document(page: str, records: Mapping[Key, Record]) -> str:
-    """Return ``page`` with the tables of ``records`` between its markers.
+def document(page: str, results: str) -> str:
+    """Return ``page`` with ``results`` between its markers.
 
     Raises:
         ValueError: the page has no markers.
@@ -83,7 +83,7 @@ def document(page: str, records: Mapping[Key, Record]) -> str:
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise ValueError(f"the page has no {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{tables(records)}\n{END}{after}"
+    return f"{before}{BEGIN}\n\n{results}\n{END}{after}"
 
 
 def tables(records: Mapping[Key, Record]) -> str:

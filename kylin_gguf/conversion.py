@@ -18,7 +18,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
-from kylin_gguf.errors import ConverterMissing, InvalidValue, ToolFailed, UnknownOption, of_code
+from kylin_gguf import call_options
+from kylin_gguf.errors import ConverterMissing, InvalidValue, ToolFailed, of_code
 from kylin_gguf.records import Progress, ProgressCallback
 
 log = logging.getLogger(__name__)
@@ -51,14 +52,11 @@ class Conversion:
         Raises:
             UnknownOption, InvalidValue: it may not ask for that.
         """
-        for name in options:
-            if name not in _OPTIONS:
-                raise UnknownOption(name, _OPTIONS)
-        quantisation, replace = options.get("quantisation", ""), options.get("replace", False)
-        if not isinstance(quantisation, str) or len(quantisation) > _MAX_CHARS:
-            raise InvalidValue("quantisation", repr(quantisation)[:80], "the name of a quantisation")
-        if not isinstance(replace, bool):
-            raise InvalidValue("replace", repr(replace)[:80], "true or false")
+        call_options.refuse_unknown(options, _OPTIONS)
+        quantisation = call_options.text(options, "quantisation")
+        replace = call_options.flag(options, "replace")
+        if len(quantisation) > _MAX_CHARS:
+            raise InvalidValue("quantisation", quantisation[:80], "the name of a quantisation")
         if not 0 < len(source) <= _MAX_CHARS:
             raise InvalidValue("source", source[:80], "a folder, a GGUF, a model's name or a repository")
         return cls(source, quantisation, replace)

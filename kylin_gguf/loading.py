@@ -9,14 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kylin_gguf import gguf_info
+from kylin_gguf import call_options, gguf_info
 from kylin_gguf.engine.process import EngineProcess, Listeners
 from kylin_gguf.errors import (
     DeviceMissing,
     InvalidValue,
     KylinError,
     LoadFailed,
-    UnknownOption,
     WorkerDied,
     WorkerHung,
 )
@@ -120,13 +119,9 @@ def _same(one: Placement, other: Placement) -> bool:
 
 def _request(settings: Settings, options: Mapping[str, Any]) -> Request:
     """Return what the settings want, but for ``options``."""
-    for name in options:
-        if name not in _PLAN_OPTIONS:
-            raise UnknownOption(name, _PLAN_OPTIONS)
+    call_options.refuse_unknown(options, _PLAN_OPTIONS)
     length = options.get("context_length", settings.context_length)
     if isinstance(length, bool) or not isinstance(length, int) or length < 1:
         raise InvalidValue("context_length", repr(length), "a number of tokens")
-    device = options.get("device", settings.device)
-    if not isinstance(device, str):
-        raise InvalidValue("device", repr(device), "a device's name")
+    device = call_options.text(options, "device", settings.device)
     return replace(Request.of(settings), context_length=length, device=device)

@@ -9,11 +9,11 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from kylin_gguf import gguf_info
+from kylin_gguf import call_options, text_vectors
 from kylin_gguf.conversations import Conversation, Database
 from kylin_gguf.conversion import Conversion, Converter
 from kylin_gguf.engine.memory import memory_of
-from kylin_gguf.errors import InvalidValue, UnknownOption, UnsupportedModel
+from kylin_gguf.errors import InvalidValue
 from kylin_gguf.execution import CallExecutor, Journal, Route, no_executors
 from kylin_gguf.jobs import Job, run_async, run_in_thread
 from kylin_gguf.kept_sessions import KeptSessions
@@ -36,19 +36,16 @@ from kylin_gguf.store import Store
 from kylin_gguf.understanding import Understanding
 
 if TYPE_CHECKING:
-    from kylin_gguf.actuator.catalogue import Command
     from kylin_gguf.actuator.collection import Collection
     from kylin_gguf.actuator.interpret import Interpretation
     from kylin_gguf.assistant import Assistant
     from kylin_gguf.model_states import ModelStates
 
 _SESSION_OPTIONS = ("model", "system", "overflow", "keep")
+_OPEN_OPTIONS = ("model",)
 _INTERPRET_OPTIONS = ("model",)
-
-MAX_TEXTS = 256
-"""Texts of one call for vectors."""
-MAX_TEXTS_CHARS = 4_000_000
-"""Characters of these texts together."""
+_LOAD_OPTIONS = ("learn",)
+_EXECUTE_OPTIONS = ("confirmed",)
 
 
 class Service:
@@ -125,7 +122,8 @@ class Service:
         Raises:
             InvalidValue, UnknownOption: wrong ``options``.
         """
-        learn = _flag(options, "learn")
+        call_options.refuse_unknown(options, _LOAD_OPTIONS)
+        learn = call_options.flag(options, "learn")
 
         async def work(progress: ProgressCallback) -> LoadedModel:
             engine = await self._pool.acquire(await self._resolve(model), progress)
@@ -199,16 +197,14 @@ class Service:
             UnknownOption, InvalidValue: bad ``options``.
             KylinError: as ``Store.resolve`` and ``Database.add``.
         """
-        keep = options.get("keep", False)
-        if not isinstance(keep, bool):
-            raise InvalidValue("keep", repr(keep)[:80], "true or false")
-        values = _texts({k: v for k, v in options.items() if k != "keep"}, _SESSION_OPTIONS)
-        wanted = values.get("overflow", OVERFLOWS[0])
+        call_options.refuse_unknown(options, _SESSION_OPTIONS)
+        keep = call_options.flag(options, "keep")
+        wanted = call_options.text(options, "overflow", OVERFLOWS[0])
         overflow = next((known for known in OVERFLOWS if known == wanted), None)
         if overflow is None:
             raise InvalidValue("overflow", wanted, " or ".join(OVERFLOWS))
-        conversation = Conversation.beginning_with(values.get("system", ""))
-        model = await self._resolve(values.get("model", ""))
+        conversation = Conversation.beginning_with(call_options.text(options, "system"))
+        model = await self._resolve(call_options.text(options, "model"))
         assistant = partial(self._assistant, model)
         session = Session(model, self._pool.acquire, conversation, overflow, assistant)
         if keep:
@@ -223,9 +219,9 @@ class Service:
             UnknownKeptSession, KeptSessionsUnusable: as ``Database.get``.
             ModelError: its model is not there any more, and no other was named.
         """
-        model = await self._resolve(
-            _texts(options, ("model",)).get("model") or str(self.kept.get(session_id).path)
-        )
+        call_options.refuse_unknown(options, _OPEN_OPTIONS)
+        named = call_options.text(options, "model")
+        model = await self._resolve(named or str(self.kept.get(session_id).path))
         kept = self.kept.get(session_id)  # as it is now
         assistant = partial(self._assistant, model)
         session = Session(model, self._pool.acquire, kept.conversation, kept.overflow, assistant)
@@ -255,26 +251,13 @@ class Service:
         return Assistant(Means(lambda: self.catalogues.catalogue, self._route, call), interpret)
 
     async def embed(self, model: str, texts: Sequence[str]) -> list[list[float]]:
-        """Return one vector for each of ``texts``, in order: float32, of Euclidean length 1.
-
-        Raises:
-            InvalidValue: no texts, too many, too long, or one that is blank.
-            ModelNotInstalled: ``model`` is empty, and no embedding model is installed.
-            UnsupportedModel: the model makes no vectors. It is not loaded to find out.
-            TextTooLong: one has more tokens than the model takes.
-        """
-        _check_texts(texts)
-        resolve = self._store.resolve if model else lambda _: self._store.default_embedder()
-        found = await asyncio.to_thread(resolve, model)
-        info = await asyncio.to_thread(gguf_info.read, found.path)
-        if not info.embeds:
-            raise UnsupportedModel(str(found.path), "it states no pooling, so it makes no vectors")
-        return await self._pool.ask(found, lambda engine: engine.embed(texts))
+        """Return one vector for each of ``texts``, in order; errors as of ``text_vectors.make``."""
+        return await text_vectors.make(self._pool, self._store, model, texts)
 
     async def interpret(self, utterance: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the command that ``utterance`` asks for, as the JSON object of ``kylin-gguf act``."""
-        values = _texts(options, _INTERPRET_OPTIONS)
-        model = values.get("model", "")
+        call_options.refuse_unknown(options, _INTERPRET_OPTIONS)
+        model = call_options.text(options, "model")
         if model:
             await self._resolve(model)
         interpreter = await self._understanding.ready()
@@ -294,7 +277,8 @@ class Service:
             InvalidValue, UnknownOption: no such command, wrong ``arguments`` or ``options``.
             ConfirmationNeeded, ExecutorFailed, ExecutorTimeout: as ``execution.Route.execute``.
         """
-        confirmed = _flag(options, "confirmed")
+        call_options.refuse_unknown(options, _EXECUTE_OPTIONS)
+        confirmed = call_options.flag(options, "confirmed")
         await self._understanding.ready()
         route = self._route(command_id)
         return (await route.execute(arguments, self.call_executor, confirmed=confirmed)).to_json()
@@ -313,7 +297,7 @@ class Service:
         """Return every command of every catalogue, as JSON objects."""
         unavailable = self.catalogues.unavailable
         return [
-            _command(command) | {"available": command.id not in unavailable}
+            command.to_json() | {"available": command.id not in unavailable}
             for command in self.catalogues.catalogue.commands
         ]
 
@@ -330,45 +314,3 @@ class Service:
         await self._understanding.close()
         await self._pool.close()
         self.kept.close()
-
-
-def _command(command: Command) -> dict[str, Any]:
-    arguments = [{"name": argument.name, "accepts": argument.accepts()} for argument in command.arguments]
-    return {
-        "id": command.id,
-        "description": dict(command.description),
-        "arguments": arguments,
-        "confirm": command.risk == "confirm",
-    }
-
-
-def _check_texts(texts: Sequence[str]) -> None:
-    """Keep one call small enough for a message of the bus, and for the worker's control channel."""
-    if not 0 < len(texts) <= MAX_TEXTS:
-        raise InvalidValue("texts", f"{len(texts)} texts", f"1 to {MAX_TEXTS} texts a call")
-    length = sum(map(len, texts))
-    if length > MAX_TEXTS_CHARS:
-        raise InvalidValue("texts", f"{length} characters", f"at most {MAX_TEXTS_CHARS} characters a call")
-    for text in texts:
-        if not text.strip():
-            raise InvalidValue("texts", text, "texts that are not blank")
-
-
-def _texts(options: Mapping[str, Any], known: tuple[str, ...]) -> dict[str, str]:
-    for name, value in options.items():
-        if name not in known:
-            raise UnknownOption(name, known)
-        if not isinstance(value, str):
-            raise InvalidValue(name, repr(value), "text")
-    return dict(options)
-
-
-def _flag(options: Mapping[str, Any], known: str) -> bool:
-    """Return the option ``known``, the only one there may be; False if it is not given."""
-    for name in options:
-        if name != known:
-            raise UnknownOption(name, (known,))
-    value = options.get(known, False)
-    if not isinstance(value, bool):
-        raise InvalidValue(known, repr(value)[:80], "true or false")
-    return value

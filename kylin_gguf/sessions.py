@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kylin_gguf import frames
+from kylin_gguf import call_options, frames
 from kylin_gguf.conversations import Conversation
 from kylin_gguf.engine.generation import Generation, Outcome
 from kylin_gguf.engine.process import EngineProcess
-from kylin_gguf.errors import Busy, InternalError, InvalidValue, KylinError, UnknownOption
+from kylin_gguf.errors import Busy, InternalError, InvalidValue, KylinError
 from kylin_gguf.records import Entry, InstalledModel, Message, Overflow, ProgressCallback, SamplingOptions
 
 if TYPE_CHECKING:
@@ -104,9 +104,8 @@ class Session:
             ConversationTooLong: there is no room for the prompt.
             Busy: the last answer has not ended.
         """
-        for name in options:  # before the prompt is missed: it may be there under a misspelt name
-            if name not in GENERATE_OPTIONS:
-                raise UnknownOption(name, GENERATE_OPTIONS)
+        # Before the prompt is missed: it may be there under a misspelt name.
+        call_options.refuse_unknown(options, GENERATE_OPTIONS)
         rest = dict(options)
         prompt = rest.pop("prompt", None)
         if not isinstance(prompt, str) or not 0 < len(prompt) <= MAX_PROMPT_CHARS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kylin_convert import matrix, work
@@ -21,8 +21,9 @@ MAX_CHUNKS = 32
 PIECE = 4
 """Chunks that are kept together when a run is interrupted. The model is mapped again for each piece."""
 
-_ATTEMPTS = 6
 _ENDED = "not enough tokens left"
+_FAILED = 1
+"""The status of a llama-imatrix that gives up, for whatever reason."""
 
 
 def context_of(model: GgufInfo, wanted: int) -> int:
@@ -69,13 +70,17 @@ def measure(  # noqa: PLR0913, PLR0917 - what to run, on what, how long, and whe
 def _measure_piece(toolbox: Toolbox, model: GgufInfo, text: Path, piece: Path, start: int) -> bool:
     """Write the sums of the piece from chunk ``start`` on; return False where the text has ended by then."""
     partial = piece.with_suffix(".part")
-    context = str(context_of(model, CONTEXT))
-    arguments = ["-m", str(model.path), "-f", text.name, "-o", partial.name, "--output-format", "gguf"]
-    arguments += ["-c", context, "-b", context, "-t", str(toolbox.threads), "--parse-special", "--no-escape"]
-    arguments += ["--chunk", str(start), "--chunks", str(PIECE), "--no-ppl"]
+
+    def run(start: int, chunks: int) -> None:
+        context = str(context_of(model, CONTEXT))
+        arguments = ["-m", str(model.path), "-f", text.name, "-o", partial.name, "--output-format", "gguf"]
+        arguments += ["-c", context, "-b", context, "-t", str(toolbox.threads)]
+        arguments += ["--parse-special", "--no-escape", "--no-ppl"]
+        toolbox.run("llama-imatrix", [*arguments, "--chunk", str(start), "--chunks", str(chunks)])
+
     try:
         with work.blaming_full_disk(partial, _bytes(model)):
-            if not _run_unless_ended(toolbox, arguments, start):
+            if not _run_unless_ended(run, start):
                 return False
             matrix.check(partial, model)
         work.sync(partial)
@@ -85,21 +90,20 @@ def _measure_piece(toolbox: Toolbox, model: GgufInfo, text: Path, piece: Path, s
     return True
 
 
-def _run_unless_ended(toolbox: Toolbox, arguments: Sequence[str], start: int) -> bool:
-    """Run llama-imatrix from chunk ``start`` on; return False where the text has none any more.
+def _run_unless_ended(run: Callable[[int, int], None], start: int) -> bool:
+    """``run`` from chunk ``start`` on, so many; return False where the text has none any more.
 
-    Its last words may be lost (see ``Toolbox.run_for_output``), and here they matter.
+    The tool says so with its last words, and those may be lost (see ``Toolbox.run_for_output``). Without
+    them, that it still reads the chunk before tells that nothing else is wrong.
     """
-    for left in reversed(range(_ATTEMPTS)):
-        try:
-            toolbox.run("llama-imatrix", arguments)
-        except ToolFailed as error:
-            if start and _ENDED in error.output:
-                return False
-            if not (start and left):
-                raise
-        else:
-            break
+    try:
+        run(start, PIECE)
+    except ToolFailed as error:
+        if not start or error.status != _FAILED:
+            raise
+        if _ENDED not in error.output:
+            run(start - 1, 1)
+        return False
     return True
 
 

@@ -126,6 +126,15 @@ class Command:
         examples = tuple(replace(example, command=command_id) for example in self.examples)
         return replace(self, id=command_id, examples=examples)
 
+    def to_json(self) -> dict[str, object]:
+        """Return what a program needs to offer the command, as a JSON object."""
+        return {
+            "id": self.id,
+            "description": dict(self.description),
+            "arguments": [{"name": a.name, "accepts": a.accepts()} for a in self.arguments],
+            "confirm": self.risk == "confirm",
+        }
+
     def signature(self) -> str:
         """Return the command as it is shown to people and models, such as ``volume.set level=0..100|+|-``."""
         return " ".join((self.id, *(a.signature() for a in self.arguments)))

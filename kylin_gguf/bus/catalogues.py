@@ -8,9 +8,10 @@ from typing import Any
 
 from dbus_next.validators import is_object_path_valid
 
+from kylin_gguf import call_options
 from kylin_gguf.bus import names
 from kylin_gguf.bus.root import RootPart
-from kylin_gguf.errors import InvalidValue, UnknownOption
+from kylin_gguf.errors import InvalidValue
 from kylin_gguf.records import ExecutorAddress
 
 EXECUTOR_PATH = f"{names.ROOT}/Executor"
@@ -52,15 +53,12 @@ class CatalogueMethods(RootPart):
 
 
 def _read_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    for name in options:
-        if name not in OPTIONS:
-            raise UnknownOption(name, tuple(OPTIONS))
+    call_options.refuse_unknown(options, OPTIONS)
     given = {**OPTIONS, **options}
-    path, keep_alive = given["executor"], given["keep_alive"]
-    if not isinstance(path, str) or not is_object_path_valid(path):
-        raise InvalidValue("executor", repr(path)[:80], "an object path")
-    if not isinstance(keep_alive, bool):
-        raise InvalidValue("keep_alive", repr(keep_alive)[:80], "true or false")
+    path = call_options.text(given, "executor")
+    if not is_object_path_valid(path):
+        raise InvalidValue("executor", path[:80], "an object path")
+    call_options.flag(given, "keep_alive")
     missing = given["unavailable"]
     if not isinstance(missing, list) or not all(isinstance(item, str) for item in missing):
         raise InvalidValue("unavailable", repr(missing)[:80], "a list of ids")

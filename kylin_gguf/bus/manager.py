@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from kylin_gguf import __version__
+from kylin_gguf import __version__, call_options
 from kylin_gguf.bus import names
 from kylin_gguf.bus.catalogues import CatalogueMethods
 from kylin_gguf.bus.dispatch import Reply, snake
 from kylin_gguf.bus.job import JobObject
 from kylin_gguf.bus.registry import Registry
 from kylin_gguf.bus.session_methods import SessionMethods
-from kylin_gguf.errors import UnknownOption
 
 if TYPE_CHECKING:
     from kylin_gguf.jobs import Job
@@ -41,7 +40,7 @@ class RootObject(CatalogueMethods, SessionMethods):
 
     async def pull(self, caller: str, name: str, options: dict[str, Any]) -> Reply:
         """Method Pull."""
-        _refuse_options(options)
+        call_options.refuse_unknown(options, ())
         return await self._job(caller, lambda: self._service.pull(name))
 
     async def convert(self, caller: str, source: str, options: dict[str, Any]) -> Reply:
@@ -77,7 +76,7 @@ class RootObject(CatalogueMethods, SessionMethods):
         self, caller: str, name: str, texts: list[str], options: dict[str, Any]
     ) -> list[list[float]]:
         """Method Embed."""
-        _refuse_options(options)
+        call_options.refuse_unknown(options, ())
         await self.registry.adopt(caller)  # when it leaves, the call is cancelled
         release = self.registry.hold(caller, "requests", names.MAX_RUNNING)
         try:
@@ -148,11 +147,6 @@ class RootObject(CatalogueMethods, SessionMethods):
     async def list_commands(self, _: str) -> list[dict[str, Any]]:
         """Method ListCommands."""
         return self._service.commands()
-
-
-def _refuse_options(options: Mapping[str, Any]) -> None:
-    for option in options:
-        raise UnknownOption(option, ())
 
 
 def _described(model: LoadedModel) -> dict[str, Any]:

@@ -12,7 +12,7 @@ edited turn goes back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from kylin_gguf.engine.context import Context, State
@@ -157,17 +157,33 @@ class PrefixCache:
         slot.worth = self._worth(slot)
         self._released += 1
         slot.released = self._released
-        self._tidy()
-
-    def _tidy(self) -> None:
-        """Park what waits in the KV cache beyond its part: unused cells slow every decode down."""
-        room = self._context.length // IDLE_SHARE
-        idle = [slot for slot in self._slots if not slot.busy]
-        newest = max(idle, key=lambda slot: slot.released)
-        while sum(self._tree.own(slot) for slot in idle if slot is not newest) > room:
-            victim = min((slot for slot in idle if slot is not newest), key=lambda slot: slot.released)
-            idle.remove(victim)
+        for victim in self._excess(spared=2):
             self._park(victim)
+
+    @property
+    def cluttered(self) -> bool:
+        """Whether ``tidy`` would do something."""
+        return next(self._excess(), None) is not None
+
+    def tidy(self) -> None:
+        """Park what waits in the KV cache beyond its part: unused cells slow every decode down.
+
+        A copy takes as long as some tokens. So this is for a moment when nobody waits; until then one
+        conversation may wait there that is too much.
+        """
+        for slot in self._excess():
+            self._park(slot)
+
+    def _excess(self, spared: int = 1) -> Iterator[Slot]:
+        """Yield what waits beyond its part, the longest first, besides the ``spared`` slots used last. It has
+        to be gone when the next is asked for."""
+        room = self._context.length // IDLE_SHARE
+        while True:
+            idle = sorted((slot for slot in self._slots if not slot.busy), key=lambda slot: slot.released)
+            waiting = idle[:-spared]
+            if sum(map(self._tree.own, waiting)) <= room:
+                return
+            yield waiting[0]
 
     def _park(self, slot: Slot) -> None:
         """Move a slot's tokens out of the KV cache, unless they are still there in another's."""

@@ -83,6 +83,10 @@ class Requests:
                 return True
         return self._speculation is not None and self._speculation.step()
 
+    def rest(self) -> float | None:
+        """Use that ``step`` had nothing to do; return after how many seconds to ask again, if at all."""
+        return self._scheduler.rest() if self._scheduler else None
+
     def _queues(self) -> Iterator[Scheduler | EmbeddingQueue]:
         """What may have something to do, the most urgent first. A single text's hidden state is a command
         that somebody waits for, and quickly made."""

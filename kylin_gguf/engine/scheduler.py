@@ -17,6 +17,10 @@ from kylin_gguf.errors import ContextFull, KylinError
 from kylin_gguf.frames import EndReason
 from kylin_gguf.records import Activity
 
+QUIET_S = 0.1
+"""How long nobody may have wanted anything before the cache is tidied. Who reads an answer takes longer to go
+on; a program that goes on at once need not wait."""
+
 WORTH_WAITING = 32
 """Prompt tokens that another request is about to compute and that are worth waiting for."""
 
@@ -40,6 +44,8 @@ class Scheduler:
         self._running: list[Running] = []
         self._crowded = False
         """Whether cells ran out since a request last ended: the count of ``_fits`` was too hopeful then."""
+        self._left = 0.0
+        """When a request last ended."""
 
     @property
     def has_work(self) -> bool:
@@ -86,6 +92,16 @@ class Scheduler:
         self._tally.decoded(self._step.shares, self._step.seconds)
         for share in [share for share in self._step.shares if share.output is not None]:
             self._hand_over(share)
+
+    def rest(self) -> float | None:
+        """Do what is left for idle moments; return after how many seconds to ask again, if at all."""
+        if not self._cache.cluttered:
+            return None
+        quiet = time.monotonic() - self._left
+        if quiet < QUIET_S:
+            return QUIET_S - quiet
+        self._cache.tidy()
+        return None
 
     def close(self) -> None:
         """Keep on disk what was computed; requests that still run are not told."""
@@ -250,6 +266,7 @@ class Scheduler:
     def _leave(self, run: Running) -> None:
         self._running.remove(run)
         self._crowded = False
+        self._left = time.monotonic()
         self._cache.release(run.slot)
 
 

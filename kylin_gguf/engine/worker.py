@@ -39,7 +39,7 @@ class Worker:
         """Serve until the service closes its side of the channel; then keep on disk what is worth keeping."""
         working = False
         while self._serving:
-            self._take_in(0 if working else None)
+            self._take_in(0 if working else self._requests.rest())
             self._sweep()
             working = self._serving and self._requests.step()
         self._release_streams()

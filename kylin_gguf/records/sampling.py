@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from functools import cache
 from typing import Any, ClassVar, Self
 
-from kylin_gguf.errors import InvalidValue, UnknownOption
+from kylin_gguf import call_options
+from kylin_gguf.errors import InvalidValue
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class SamplingOptions:
             UnknownOption: a name is not one of ours.
             InvalidValue: a value has the wrong type or range.
         """
+        call_options.refuse_unknown(options, cls.names())
         values = {name: cls._checked(name, value) for name, value in options.items()}
         if values.get("grammar") and values.get("json_schema"):
             raise InvalidValue("json_schema", values["json_schema"][:80], "no grammar beside it")
@@ -92,8 +94,6 @@ class SamplingOptions:
 
     @classmethod
     def _checked(cls, name: str, value: Any) -> Any:
-        if name not in cls.names():
-            raise UnknownOption(name, cls.names())
         if name in cls._TEXTS:
             if not isinstance(value, str):
                 raise InvalidValue(name, repr(value), cls._TEXTS[name])

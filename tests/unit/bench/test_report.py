@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import plots, report
+from bench import headlines, plots, report
 from bench.case import Sample
 from tests.unit.bench.conftest import MACHINE, key, record
 
@@ -66,17 +66,18 @@ def test_the_newest_record_of_a_case_and_model_counts() -> None:
 
 
 def test_a_page_keeps_what_is_outside_its_markers() -> None:
-    page = report.document(PAGE, key(record([11.0] * 5, [10.0] * 5)))
+    page = report.document(PAGE, report.tables(key(record([11.0] * 5, [10.0] * 5))))
     assert page.startswith("# Title\n\n") and page.endswith("\n\nAfter.\n")
     assert "old" not in page and "engine/fake" in page
     assert (
-        report.document(page, {}) == f"# Title\n\n{report.BEGIN}\n\n{report.EMPTY}\n{report.END}\n\nAfter.\n"
+        report.document(page, report.tables({}))
+        == f"# Title\n\n{report.BEGIN}\n\n{report.EMPTY}\n{report.END}\n\nAfter.\n"
     )
 
 
 def test_a_page_without_markers_is_refused() -> None:
     with pytest.raises(ValueError, match="the page has no"):
-        report.document("# Title\n", {})
+        report.document("# Title\n", "")
 
 
 @pytest.mark.parametrize(
@@ -104,3 +105,14 @@ def test_plots_are_the_same_bytes_for_the_same_records(tmp_path: Path) -> None:
     before = [path.read_bytes() for path in paths]
     assert [path.read_bytes() for path in plots.draw(found, tmp_path)] == before
     assert b"<svg" in before[0]
+
+
+def test_the_readme_shows_what_is_recorded_and_nothing_else() -> None:
+    recorded = record([11.0] * 5, [10.0] * 5)
+    records = {("x", "engine/decode", "qwen2.5-coder-0.5b-q4_k_m.gguf"): recorded}
+    rows = headlines.table(records, "en").splitlines()
+    assert rows[2:] == [
+        "| Decode, one client | qwen2.5-coder-0.5b | **11.0 tokens/s** | 10.0 tokens/s (llama-server) |"
+    ]
+    assert "单个客户端" in headlines.table(records, "zh")
+    assert len(headlines.table({}, "zh").splitlines()) == 2

@@ -164,7 +164,11 @@ def test_what_was_used_before_is_parked_and_put_back() -> None:
         slot, cached = fill(context, cache, tokens)
         cache.release(slot)
         assert cached == 0
+    assert len(context.cells) == 120, "who goes on at once need not wait for a copy of another"
+    assert cache.cluttered
+    cache.tidy()
     assert len(context.cells) == 60, "one waits in the KV cache: the last"
+    assert not cache.cluttered
     for tokens in conversations:
         _, cached = fill(context, cache, [*tokens, 1, 2])
         assert cached == 60
@@ -176,6 +180,7 @@ def test_a_conversation_is_not_lost_to_another_that_begins_like_it() -> None:
     first, other = [*range(40), *range(100, 160)], list(range(300, 380))
     for tokens in (first, other):
         cache.release(fill(context, cache, tokens)[0])
+    cache.tidy()
     slot, cached = fill(context, cache, [*range(40), 7, 8])
     assert cached == 40
     cache.release(slot)
@@ -189,7 +194,7 @@ def test_short_prefixes_stay_while_they_are_few() -> None:
     for base in (100, 200, 300):
         slot, _ = fill(context, cache, [base + k for k in range(20)])
         cache.release(slot)
-    assert len(context.cells) == 60
+    assert len(context.cells) == 60 and not cache.cluttered
 
 
 def test_what_is_evicted_is_parked() -> None:

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from kylin_gguf.engine import scheduler as module
 from kylin_gguf.engine.prefix_cache import PrefixCache
-from kylin_gguf.engine.scheduler import Scheduler
+from kylin_gguf.engine.scheduler import QUIET_S, Scheduler
 from kylin_gguf.engine.tasks.task import Priority
 from kylin_gguf.engine.waiting import MAX_WAITING, RESERVE
 from kylin_gguf.errors import Busy, ContextFull, DecodeFailed
@@ -203,6 +204,23 @@ def test_a_request_that_matters_interrupts_background_work() -> None:
     assert len(urgent.drawn) == 1
     run(subject)
     assert patient.ended == urgent.ended == [STOP]
+
+
+def test_the_cache_is_tidied_once_nobody_has_wanted_anything_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    context = FakeContext(length=512)
+    subject = scheduler(context, 1)
+    for number in (1, 2):
+        submit(subject, Echo(number, [number] * 100))
+        run(subject)
+    before = len(context.cells)
+    wait = subject.rest()
+    assert wait and 0 < wait <= QUIET_S and len(context.cells) == before, "its client may go on at once"
+    monkeypatch.setattr(module, "QUIET_S", 0.0)
+    assert subject.rest() is None
+    assert len(context.cells) < before
+    assert subject.rest() is None
 
 
 def test_a_closed_channel_interrupts_whatever_runs() -> None:
