@@ -48,7 +48,7 @@ deb: venv ## Build the Debian packages in build/deb/ (ARCHITECTURES='arm64 riscv
 	@debian/build-packages build/deb $(ARCHITECTURES)
 
 .PHONY: check-deb
-check-deb: DEBIAN_PACKAGES += debootstrap dpkg-dev lintian
+check-deb: DEBIAN_PACKAGES += debootstrap dpkg-dev iproute2 lintian
 check-deb: bootstrap ## Check the packages in build/deb/ with lintian, and on bare systems (SUITES=...)
 	lintian --fail-on error,warning --suppress-tags bad-distribution-in-changes-file build/deb/*.changes
 	$(if $(filter-out 0,$(shell id -u)),sudo) debian/tests/bare-install $(SUITES:%=--suite %) build/deb

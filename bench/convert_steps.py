@@ -1,6 +1,6 @@
 """One step of the converter in a process of its own, so that its memory can be told from the others'.
 
-    python -m bench.convert_steps write FOLDER TARGET
+    python -m bench.convert_steps write FOLDER TARGET QUANTISATION
     python -m bench.convert_steps imatrix MODEL DIRECTORY CHUNKS
     python -m bench.convert_steps quantise MODEL DIRECTORY QUANTISATION
 
@@ -13,11 +13,10 @@ import sys
 from pathlib import Path
 
 from kylin_convert import calibration, imatrix, quantise
-from kylin_convert.arch import family_of
-from kylin_convert.checkpoint import Checkpoint
+from kylin_convert.plan import make_plan
 from kylin_convert.quantise import Recipe
+from kylin_convert.source import open_path
 from kylin_convert.tools import Toolbox
-from kylin_convert.writer import write_gguf
 from kylin_gguf import config, gguf_info
 from kylin_gguf.records import no_progress
 
@@ -25,9 +24,10 @@ from kylin_gguf.records import no_progress
 def run(step: str, source: Path, target: Path, how: str = "") -> None:
     """Carry out ``step``; ``how`` is its last argument."""
     if step == "write":
-        family = family_of(Checkpoint.open(source))
-        assert family, "a checkpoint that only upstream's converter reads has nothing to compare"
-        write_gguf(family, target, "F16", no_progress)
+        opened = open_path(source)
+        assert opened.family, "a checkpoint that only upstream's converter reads has nothing to compare"
+        form = make_plan(opened, target, Recipe(how)).form
+        opened.write_unquantised(target, form, config.load(), no_progress)
         return
     toolbox, model = Toolbox(config.load(), target), gguf_info.read(source)
     matrix = target / "imatrix.gguf"

@@ -107,7 +107,9 @@ class _Bench:
         return Sample(figures, facts, series)
 
     def _made(self, corpus: Corpus) -> GgufInfo:
-        key = work.key_of({"text": corpus.text, "chunks": (imatrix.MAX_CHUNKS, imatrix.PIECE)})
+        key = work.key_of(
+            {"text": corpus.text, "chunks": (imatrix.MAX_CHUNKS, imatrix.piece_of(self._model))}
+        )
         matrix = self.toolbox.directory / f"imatrix-{key}.gguf"
         if not matrix.is_file():
             imatrix.measure(self.toolbox, self._model, corpus, matrix, no_progress)

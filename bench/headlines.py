@@ -26,6 +26,8 @@ class Headline:
     figure: str
     words: Mapping[Language, str]
     model: str = "qwen2.5-coder-0.5b"
+    parameters: str = ""
+    """Only with these (as ``report.parameters``); empty: whatever they were."""
     ours: str = "ours"
     peer: str = "llama-server"
     peer_words: Mapping[Language, str] | None = None
@@ -62,6 +64,7 @@ _ORDER = (
         "engine/company",
         "decode",
         {"en": "Decode beside one busy program", "zh": "另有一个繁忙程序时的生成速度"},
+        parameters="tokens 128, busy 1",
         peer="llama-bench",
     ),
     Headline(
@@ -127,7 +130,9 @@ def _rows(records: Mapping[Key, Record], language: Language) -> Iterator[str]:
 def _newest(records: Mapping[Key, Record], headline: Headline) -> Record | None:
     found = [
         record
-        for (_, case, model), record in records.items()
-        if case == headline.case and model.startswith(headline.model)
+        for (_, case, model, parameters), record in records.items()
+        if case == headline.case
+        and model.startswith(headline.model)
+        and headline.parameters in ("", parameters)
     ]
     return max(found, key=lambda record: record.taken, default=None)

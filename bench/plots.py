@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.record import Record
-from bench.report import Key, series_of, verdicts
+from bench.report import Key, parameters, series_of, verdicts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,8 +26,8 @@ def draw(records: Mapping[Key, Record], folder: Path) -> list[Path]:
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "kylin-gguf-engine"
     paths = []
-    for machine in dict.fromkeys(machine for machine, _, _ in records):
-        mine = [record for (name, _, _), record in records.items() if name == machine]
+    for machine in dict.fromkeys(machine for machine, *_ in records):
+        mine = [record for (name, *_), record in records.items() if name == machine]
         folder.mkdir(parents=True, exist_ok=True)
         paths.append(_bars(mine, folder / f"{machine}-bars.svg"))
         paths += [
@@ -52,7 +52,8 @@ def _bars(records: list[Record], path: Path) -> Path | None:
             margin = factor if better[verdict.bar.figure] == "higher" else 1 / factor
             against = f" : {verdict.bar.against}" if verdict.bar.against else ""
             model = Path(record.model["file"]).stem
-            rows.append((f"{record.case} {verdict.bar.figure}{against}\n{model}", margin))
+            label = f"{record.case} {verdict.bar.figure}{against}\n{model}, {parameters(record)}"
+            rows.append((label.rstrip(", "), margin))
     if not rows:
         return None
     rows.reverse()

@@ -16,18 +16,24 @@ EMPTY = "No measurements have been recorded.\n"
 _ARROW = {"higher": "↑", "lower": "↓"}
 _WORD = {True: "met", False: "**missed**", None: "not measured"}
 
-Key = tuple[str, str, str]
-"""Machine, case, model file."""
+Key = tuple[str, str, str, str]
+"""Machine, case, model file, the case's parameters."""
 
 
 def latest(records: Iterable[tuple[str, Record]]) -> dict[Key, Record]:
-    """Return the newest record of each case with each model on each machine, in order."""
+    """Return the newest record of each case with each model and its parameters on each machine, in order."""
     found: dict[Key, Record] = {}
     for machine, record in records:
-        key = (machine, record.case, str(record.model["file"]))
+        key = (machine, record.case, str(record.model["file"]), parameters(record))
         if key not in found or found[key].taken <= record.taken:
             found[key] = record
     return dict(sorted(found.items()))
+
+
+def parameters(record: Record) -> str:
+    """Return what the case's parameters were, for people: ``tokens 128, busy 1``."""
+    given = record.conditions.get("parameters", {})
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in given.items())
 
 
 def verdicts(record: Record) -> list[Verdict]:
@@ -91,8 +97,8 @@ def tables(records: Mapping[Key, Record]) -> str:
     if not records:
         return EMPTY
     parts: list[str] = []
-    for machine in dict.fromkeys(machine for machine, _, _ in records):
-        mine = [record for (name, _, _), record in records.items() if name == machine]
+    for machine in dict.fromkeys(machine for machine, *_ in records):
+        mine = [record for (name, *_), record in records.items() if name == machine]
         parts += _machine(mine)
         for case in dict.fromkeys(record.case for record in mine):
             parts += _case([record for record in mine if record.case == case])
@@ -104,11 +110,12 @@ def _machine(records: Sequence[Record]) -> Iterator[str]:
     memory = round(facts["memory_bytes"] / (1 << 30))
     parts = [facts["processor"], f"{facts['cores']} cores", *facts.get("gpus", [])]
     yield f"### {', '.join(parts)}, {memory} GiB, Linux {facts['kernel']}\n"
-    yield "| case | model | held against its bar | found | |"
-    yield "|---|---|---|---|---|"
+    yield "| case | model | with | held against its bar | found | |"
+    yield "|---|---|---|---|---|---|"
     for record in records:
         for verdict in verdicts(record):
-            cells = (record.case, record.model["file"], _bar(verdict.bar, record), _found(verdict))
+            with_what = (record.case, record.model["file"], parameters(record))
+            cells = (*with_what, _bar(verdict.bar, record), _found(verdict))
             yield f"| {' | '.join(cells)} | {_WORD[verdict.met]} |"
     yield ""
 
@@ -119,14 +126,15 @@ def _case(records: Sequence[Record]) -> Iterator[str]:
     yield f"{first.measures[0].upper()}{first.measures[1:]}.\n"
     for figure in first.figures:
         yield f"- {figure.name} ({figure.unit}, {figure.better} is better): {figure.meaning}"
-    yield "\n| model | figure | contender | median | lowest | highest | sd | samples |"
-    yield "|---|---|---|--:|--:|--:|--:|--:|"
+    yield "\n| model | with | figure | contender | median | lowest | highest | sd | samples |"
+    yield "|---|---|---|---|--:|--:|--:|--:|--:|"
     for record in records:
         for figure, name, found in _measured(record):
             shown = (found.median, found.low, found.high, found.sd)
             cells = " | ".join(map(number, shown))
             named = f"{figure.name} {_ARROW[figure.better]}"
-            yield f"| {record.model['file']} | {named} | {name} | {cells} | {found.count} |"
+            which = f"{record.model['file']} | {parameters(record)}"
+            yield f"| {which} | {named} | {name} | {cells} | {found.count} |"
     yield ""
     for record in records:
         yield f"- {record.model['file']}: {_circumstances(record)}"
@@ -158,14 +166,14 @@ def _found(verdict: Verdict) -> str:
 
 
 def _circumstances(record: Record) -> str:
-    conditions = {**record.conditions, **record.conditions.get("parameters", {})}
     shown = [
         f"{key.replace('_', ' ')} {value}"
-        for key, value in conditions.items()
+        for key, value in record.conditions.items()
         if key not in ("parameters", "least_rounds")
     ]
     versions = [f"{name} {version}" for name, version in record.versions.items()]
-    return "; ".join([record.taken[:10], ", ".join(versions), ", ".join(shown)])
+    parts = [record.taken[:10], ", ".join(versions), ", ".join([*shown, parameters(record)])]
+    return "; ".join(parts).rstrip(", ")
 
 
 def series_of(record: Record) -> Mapping[str, Sequence[float]]:

@@ -14,7 +14,7 @@ import ctypes
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,19 +22,14 @@ from typing import Any
 
 from kylin_gguf import plugins, rpc
 from kylin_gguf.errors import DeviceMissing, LibrariesMissing, LibraryLoadFailed
+from kylin_gguf.library_log import LogLines, LogSink
 from kylin_gguf.records import Device, DeviceKind, FailedPlugin, Settings
 
 log = logging.getLogger(__name__)
 
-LogSink = Callable[[int, str], None]
-"""Gets a ggml_log_level (1 debug, 2 information, 3 warning, 4 error) and one line without its newline."""
-
 _CORE_LIBRARY = "libllama.so"
 # enum ggml_backend_dev_type; its fifth, "meta", exists only for those who make one.
 _KINDS: dict[int, DeviceKind] = {0: "cpu", 1: "gpu", 2: "igpu", 3: "accel"}
-_CONTINUED = 5  # ggml_log_level: this text continues the message before it
-# Loading a model logs some hundred lines as information; they help nobody but who debugs it.
-_PYTHON_LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
 
 
 @dataclass(frozen=True)
@@ -152,30 +147,6 @@ def cpu_buffer_type() -> int:
     return int(_library().ggml_backend_cpu_buffer_type())
 
 
-class LogLines:
-    """Joins the pieces that llama.cpp logs into lines for ``sink``."""
-
-    def __init__(self) -> None:
-        self.sink: LogSink = _to_logging
-        self._level = 0
-        self._pending = ""
-
-    def __call__(self, level: int, piece: bytes, _: object) -> None:
-        """Take one piece, as llama_log_callback."""
-        if level != _CONTINUED:
-            if self._pending:
-                self._flush()
-            self._level = level
-        self._pending += piece.decode("utf-8", errors="replace")
-        *lines, self._pending = self._pending.split("\n")
-        for line in lines:
-            self.sink(self._level, line)
-
-    def _flush(self) -> None:
-        line, self._pending = self._pending, ""
-        self.sink(self._level, line)
-
-
 class _Process:
     """What this process has loaded: dynamic libraries are a process's, not an object's."""
 
@@ -185,10 +156,6 @@ class _Process:
         self.log = LogLines()
         self.log_callback: object = None
         """Kept here because C keeps only the pointer."""
-
-
-def _to_logging(level: int, line: str) -> None:
-    log.log(_PYTHON_LEVELS.get(level, logging.DEBUG), "llama.cpp: %s", line)
 
 
 _process = _Process()

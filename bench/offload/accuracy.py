@@ -1,14 +1,16 @@
 """Hold the planner's memory estimate against what a worker reports.
 
     python -m bench.offload.accuracy [--model FILE ...] [--vulkan | --cuda] [--contexts 1024,4096,...]
+    python -m bench.offload.accuracy --table RECORD ...
 
 Loads each model in a real worker for each context: on the CPU, and with --vulkan or --cuda with all and with
 half of the layers on the back end's first device. Mesa's software device will do for Vulkan, with
 GGML_VK_VISIBLE_DEVICES=0. Without
 --model it takes ``MEASURED`` of ``bench.offload.shapes``, for Vulkan with a small vocabulary and half the
 experts, since lavapipe takes no tensor larger than 128 MiB. Writes
-bench/results/MACHINE/offload-accuracy-*.json after each model and prints a table.
-Exit status 1 when an estimate is off by more than 5 % and more than 64 MB.
+bench/results/MACHINE/offload-accuracy-*.json after each model and prints a line for each load.
+Exit status 1 when an estimate is off by more than 5 % and more than 64 MB. With --table, prints what such
+files hold as the table of docs/offload.md.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import asyncio
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -103,6 +105,24 @@ def models(scratch: Path, *, small: bool) -> Iterator[Path]:
         yield shapes.write(shape, scratch / f"{name}.gguf")
 
 
+def table(records: Iterable[Path]) -> Iterator[str]:
+    """Yield the lines of a Markdown table of what ``records`` hold."""
+    differences: dict[tuple[str, str], dict[int, Row]] = {}
+    for path in records:
+        backend = path.stem.removeprefix("offload-accuracy-")
+        for item in json.loads(path.read_text(encoding="utf-8"))["rows"]:
+            row = Row(**item)
+            where = f"{backend}, {row.layers} layers" if row.layers else backend
+            differences.setdefault((row.model, where), {})[row.context] = row
+    contexts = sorted({context for rows in differences.values() for context in rows})
+    yield f"| model | where | taken, MiB | {' | '.join(f'{context:,}' for context in contexts)} |"
+    yield f"|---|---|--:|{'--:|' * len(contexts)}"
+    for (model, where), rows in sorted(differences.items()):
+        taken = [round(row.reported / MIB) for row in rows.values()]
+        off = [f"{(rows[context].estimated - rows[context].reported) / MIB:+.1f}" for context in contexts]
+        yield f"| {model} | {where} | {min(taken):,} to {max(taken):,} | {' | '.join(off)} |"
+
+
 async def main() -> int:
     """Measure everything; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -112,7 +132,11 @@ async def main() -> int:
             f"--{backend}", dest="backend", action="store_const", const=backend, default="cpu"
         )
     parser.add_argument("--contexts", default=CONTEXTS)
+    parser.add_argument("--table", nargs="+", type=Path)
     chosen = parser.parse_args()
+    if chosen.table:
+        print(*table(chosen.table), sep="\n")
+        return 0
     settings = replace(config.load(), prefix_cache_mb=0, speculation="off")
     found = machine.probe(settings)
     device = next((d.name for d in found.devices if d.name.lower().startswith(chosen.backend)), None)

@@ -190,7 +190,7 @@ def qwen3moe(layers: int = 48, experts: int = 128) -> Shape:
     return Shape("qwen3moe", layers, 151936, 2048, _Q4_K, False, {**heads, **sizes, **counts, **rest}, block)
 
 
-def deepseek2() -> Shape:
+def deepseek2(experts: int = 64) -> Shape:
     """Return 4 layers like DeepSeek V3's, narrower: a latent vector a token instead of keys and values."""
     width, heads, rank, rope, nope, value = 2048, 16, 512, 64, 128, 128
 
@@ -207,7 +207,7 @@ def deepseek2() -> Shape:
         if layer == 0:
             yield from _feed_forward(width, 10752)
             return
-        yield from _experts(width, 1536, 64)
+        yield from _experts(width, 1536, experts)
         for part, shape in (("gate", (width, 3072)), ("up", (width, 3072)), ("down", (3072, width))):
             yield f"ffn_{part}_shexp.weight", shape, _Q4_K
 
@@ -216,7 +216,7 @@ def deepseek2() -> Shape:
         **{"attention.key_length": rank + rope, "attention.value_length": rank},
         **{"attention.key_length_mla": nope + rope, "attention.value_length_mla": value},
         **{"attention.q_lora_rank": 1536, "attention.kv_lora_rank": rank, "rope.dimension_count": rope},
-        **{"expert_count": 64, "expert_used_count": 6, "expert_shared_count": 2},
+        **{"expert_count": experts, "expert_used_count": 6, "expert_shared_count": 2},
         **{"expert_feed_forward_length": 1536, "leading_dense_block_count": 1},
         **{"context_length": 163840, "attention.layer_norm_rms_epsilon": 1e-6, "rope.freq_base": 1e4},
     }
@@ -288,10 +288,11 @@ SHAPES: dict[str, Callable[[], Shape]] = {
     "qwen3-30b-a3b-cut": lambda: qwen3moe(4),
     "qwen3-15b-a3b-cut": lambda: qwen3moe(4, 64),
     "deepseek2-cut": deepseek2,
+    "deepseek2-small-cut": lambda: deepseek2(32),
     "lfm2-350m": lfm2,
     "qwen3.5-0.8b": qwen35,
 }
 MEASURED = ("qwen3-1.7b", "gemma3-1b", "qwen3-30b-a3b-cut", "deepseek2-cut", "lfm2-350m", "qwen3.5-0.8b")
 """Those that a machine with 8 GB of RAM can load."""
-SMALL_TENSORS = {"qwen3-30b-a3b-cut": "qwen3-15b-a3b-cut"}
+SMALL_TENSORS = {"qwen3-30b-a3b-cut": "qwen3-15b-a3b-cut", "deepseek2-cut": "deepseek2-small-cut"}
 """What stands for one whose tensors are larger than a driver takes."""

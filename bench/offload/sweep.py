@@ -1,23 +1,35 @@
 """The planner's choice against a sweep: how near does it come to the best that llama-bench finds?
 
-    python -m bench.offload.sweep MODEL [--steps 8] [--prompt 256] [--answer 64] [--repeat 3]
+    python -m bench.offload.sweep MODEL [MODEL ...] [--device DEVICE[,DEVICE]] [--steps 8] [--prompt 256]
+                                  [--answer 64] [--rounds 5]
 
-Runs llama-bench, from the folder of the libraries that the engine uses, for numbers of threads and of layers
-on the first GPU: none, all, ``--steps`` between them, and the planner's. Of each it reckons how long a chat
-takes. Prints a table and what the planner's choice reaches of the best; exit status 1 where that is less than
-0.97. Without a GPU only threads are swept. Several GPUs and experts in RAM are not. Needs an idle machine.
+Runs llama-bench, from the folder of the libraries that the engine uses: on the processor with numbers of
+threads, with and without repacked weights; with --device also with layers on those devices together, all,
+``--steps`` numbers between none and all, and the planner's. Every round runs each once, every other one
+backwards. The planner is not told of --device: what it chooses by itself is held against what somebody would
+find who tries. RPC workers are those of the setting ``rpc_workers``. Of each point a chat's time is reckoned
+from the medians.
+
+Prints a table and what the planner's choice reaches of the best, and writes
+bench/results/MACHINE/offload-sweep-BACKEND.json; exit status 1 where it reaches less than 0.97. Experts in
+RAM and splits other than llama.cpp's own are not swept. Needs an idle machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import median
 
-from kylin_gguf import config, gguf_info, native
+from bench import record
+from kylin_gguf import config, gguf_info, native, rpc
+from kylin_gguf.engine import environment
 from kylin_gguf.offload import machine
 from kylin_gguf.offload.plan import Request, plan
 from kylin_gguf.offload.speed import WORKLOADS
@@ -31,72 +43,152 @@ class Point:
     """One setting."""
 
     threads: int
-    layers: int
+    layers: int = 0
+    repack: bool = False
+    devices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Tokens of a prompt and of an answer, and how often both are measured."""
+    """Tokens of a prompt and of an answer, and rounds."""
 
     prompt: int
     answer: int
-    repeat: int
+    rounds: int
 
 
-def measure(settings: Settings, model: Path, point: Point, device: str, sizes: Sizes) -> tuple[float, float]:
-    """Return tokens a second of a prompt and of an answer (llama-bench's averages)."""
+@dataclass
+class Speeds:
+    """Tokens a second of a prompt and of an answer, a round each."""
+
+    prompt: list[float] = field(default_factory=list)
+    answer: list[float] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """How long a chat takes."""
+        work = WORKLOADS["chat"]
+        return work.prompt / median(self.prompt) + work.answer / median(self.answer)
+
+
+def measure(settings: Settings, model: Path, point: Point, sizes: Sizes) -> tuple[float, float]:
+    """Return tokens a second of a prompt and of an answer, each measured once after a warm-up."""
     tool = native.find(settings).tool("llama-bench")
     command = [tool, "-m", model, "-t", point.threads, "-p", sizes.prompt, "-n", sizes.answer]
-    # As the engine does: a GPU that gets no layer is not used at all, and flash attention is on.
-    where = ["-ngl", point.layers, "-dev", device] if point.layers else ["-ngl", 0, "-dev", "none"]
-    command += [*where, "-fa", "1", "-r", sizes.repeat, "-o", "json"]
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=True)
+    if point.layers and settings.rpc_workers:
+        command += ["-rpc", ",".join(settings.rpc_workers)]  # before their devices are named
+    # As the engine does: a device that gets no layer is not used at all, and flash attention is on.
+    command += ["-ngl", point.layers, "-dev", "/".join(told(point.devices)) or "none"]
+    command += ["--repack", int(point.repack), "-fa", "1", "-r", "1", "-o", "json"]
+    like_a_worker = environment.for_worker(os.environ, settings.native_dirs)
+    done = subprocess.run(
+        [*map(str, command)], env=like_a_worker, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))} failed:\n{done.stderr[-2000:]}")
     speeds = {bool(run["n_prompt"]): float(run["avg_ts"]) for run in json.loads(done.stdout)}
     return speeds[True], speeds[False]
 
 
-def points(placement: Placement, cores: int, steps: int, *, has_gpu: bool) -> list[Point]:
+def told(devices: Sequence[str]) -> list[str]:
+    """Return the names of ``devices`` as llama-bench has them, which counts those of RPC workers."""
+    counted = iter(range(len(devices)))
+    return [f"RPC{next(counted)}" if rpc.named(name) else name for name in devices]
+
+
+def points(placement: Placement, cores: int, steps: int, devices: tuple[str, ...]) -> list[Point]:
     """Return what to try, the planner's choice first."""
-    threads = {1, max(cores // 2, 1), cores, placement.threads}
-    everything = placement.layers + 1
-    layers = {0}
-    if has_gpu:
-        layers |= {round(everything * step / (steps + 1)) for step in range(steps + 2)} | {
-            placement.gpu_layers
-        }
-    chosen = Point(placement.threads, placement.gpu_layers)
-    return [chosen, *(p for t in sorted(threads) for n in sorted(layers) if (p := Point(t, n)) != chosen)]
+    planned = Point(
+        placement.threads,
+        placement.gpu_layers,
+        placement.mode == "throughput",
+        tuple(share.device for share in placement.shares),
+    )
+    numbers = sorted({1, max(cores // 2, 1), cores, os.cpu_count() or 1, placement.threads})
+    found = [Point(threads, repack=repack) for threads in numbers for repack in (False, True)]
+    if devices:
+        everything = placement.layers + 1
+        counts = sorted({round(everything * step / (steps + 1)) for step in range(1, steps + 2)})
+        found += [Point(placement.threads, layers, devices=devices) for layers in counts]
+    return [planned, *(point for point in found if point != planned)]
+
+
+def reached(measured: Mapping[Point, Speeds]) -> float:
+    """Return which share of the best one's speed the first has."""
+    planned = next(iter(measured.values()))
+    return min(speeds.seconds for speeds in measured.values()) / planned.seconds
+
+
+def sweep(settings: Settings, model: Path, tried: Sequence[Point], sizes: Sizes) -> dict[Point, Speeds]:
+    """Measure one model at every point, by turns."""
+    measured = {point: Speeds() for point in tried}
+    for number in range(sizes.rounds):
+        for point in tried if number % 2 == 0 else reversed(tried):
+            prompt, answer = measure(settings, model, point, sizes)
+            measured[point].prompt.append(prompt)
+            measured[point].answer.append(answer)
+    return measured
+
+
+def show(model: Path, measured: Mapping[Point, Speeds]) -> None:
+    """Print medians and what the first, the planner's choice, reaches."""
+    print(model.name)
+    for number, (point, speeds) in enumerate(measured.items()):
+        where = f"{point.layers} layers on {' and '.join(point.devices)}" if point.layers else "processor"
+        print(
+            f"{point.threads:3} threads, {where}{', repacked' if point.repack else ''}:"
+            f" {median(speeds.prompt):.1f} and {median(speeds.answer):.1f} tokens/s,"
+            f" {speeds.seconds:.2f} s{'' if number else '  planned'}"
+        )
+    print(f"the planner's choice reaches {reached(measured):.3f} of the best", flush=True)
 
 
 def main() -> int:
     """Sweep; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("model", type=Path)
-    for name, usual in (("steps", 8), ("prompt", 256), ("answer", 64), ("repeat", 3)):
+    parser.add_argument("models", type=Path, nargs="+")
+    parser.add_argument("--device", default="")
+    for name, usual in (("steps", 8), ("prompt", 256), ("answer", 64), ("rounds", 5)):
         parser.add_argument(f"--{name}", type=int, default=usual)
     asked = parser.parse_args()
-    settings = config.load()
+    settings = replace(config.load(), device="")
     found = machine.probe(settings)
-    placement = plan(gguf_info.read(asked.model), found, Request.of(settings))
-    if len(placement.shares) > 1 or placement.ram_experts:
-        sys.exit("The planner uses several GPUs, or keeps experts in RAM: that is not swept here.")
-    devices = [device.name for device in found.accelerators if not device.software]
-    device = placement.shares[0].device if placement.shares else next(iter(devices), "none")
-    sizes = Sizes(asked.prompt, asked.answer, asked.repeat)
-    work = WORKLOADS["chat"]
-    seconds: dict[Point, float] = {}
-    for point in points(placement, found.cores, asked.steps, has_gpu=bool(devices)):
-        prompt, answer = measure(settings, asked.model, point, device, sizes)
-        seconds[point] = work.prompt / prompt + work.answer / answer
-        print(
-            f"{point.threads:3} threads {point.layers:3} layers {prompt:9.1f} {answer:8.1f} tokens/s"
-            f" {seconds[point]:8.2f} s{'  planned' if len(seconds) == 1 else ''}",
-            flush=True,
-        )
-    planned = next(iter(seconds.values()))
-    reached = min(seconds.values()) / planned
-    print(f"the planner's choice reaches {reached:.3f} of the best")
-    return 0 if reached >= BOUND else 1
+    devices = tuple(filter(None, asked.device.split(",")))
+    if absent := set(devices) - {device.name for device in found.accelerators}:
+        sys.exit(f"There is no device {', '.join(sorted(absent))}.")
+    sizes = Sizes(asked.prompt, asked.answer, asked.rounds)
+    measured_on = record.machine()  # before this adds to the load
+    results = {}
+    for model in asked.models:
+        placement = plan(gguf_info.read(model), found, Request.of(settings))
+        if len(placement.shares) > 1 or placement.ram_experts:
+            sys.exit("The planner uses several GPUs, or keeps experts in RAM: that is not swept here.")
+        tried = points(placement, found.cores, asked.steps, devices)
+        results[model] = sweep(settings, model, tried, sizes)
+        show(model, results[model])
+    _write(devices, sizes, measured_on, results)
+    return 0 if all(reached(measured) >= BOUND for measured in results.values()) else 1
+
+
+def _write(
+    devices: Sequence[str],
+    sizes: Sizes,
+    measured_on: Mapping[str, object],
+    results: Mapping[Path, Mapping[Point, Speeds]],
+) -> None:
+    backend = devices[0].partition("[")[0].rstrip("0123456789").lower() if devices else "cpu"
+    content = {
+        "taken": record.now(),
+        "machine": measured_on,
+        "versions": record.versions(),
+        "tokens": {"prompt": sizes.prompt, "answer": sizes.answer},
+        "models": {
+            model.name: [asdict(point) | asdict(speeds) for point, speeds in measured.items()]
+            for model, measured in results.items()
+        },
+    }
+    path = record.folder(measured_on) / f"offload-sweep-{backend}.json"
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -42,6 +42,11 @@ class AdaptedTensor(StoredTensor):
     up: StoredTensor
     scale: float
 
+    @property
+    def precision(self) -> str:
+        """F32: the sum is none of the types that the base is stored in."""
+        return "F32"
+
     def map(self) -> Array:
         """Return the sum, as F32."""
         base = widen(super().map()).astype(np.float32)

@@ -26,10 +26,12 @@ def path_for(output: Path) -> Path:
 class Manifest:
     """All that is needed to make the same file again, and to judge it. Sizes in bytes, times in seconds.
 
-    ``quality`` has for each held-out text what ``verify.measure`` returns; it is empty for an embedder.
+    ``intermediate`` is the format that was quantised, empty where the source is a GGUF. ``quality`` has for
+    each held-out text what ``verify.measure`` returns; it is empty for an embedder.
     """
 
     source: Mapping[str, Any]
+    intermediate: str
     recipe: Mapping[str, Any]
     calibration: Mapping[str, Any] | None
     tensors: Mapping[str, str]

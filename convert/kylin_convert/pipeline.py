@@ -132,8 +132,8 @@ class _Run:
     def carry_out(self) -> Manifest:
         for text in self.plan.notices:
             self._say(text)
-        unquantised = self._unquantised()
-        weights = self._matrix(unquantised)
+        with self._unquantised() as unquantised:
+            weights = self._matrix(unquantised)
         output = self.plan.output
         # The key is locked, so no other process writes to this name.
         partial = output.with_name(f".{output.name}.{self.toolbox.directory.name}.part")
@@ -151,19 +151,33 @@ class _Run:
         result.write(output)
         work.sync(output.parent)
         if self.plan.form and not self.request.keep:
+            self._flushed.unlink()
             unquantised.path.unlink()
         return result
 
-    def _unquantised(self) -> GgufInfo:
+    @property
+    def _flushed(self) -> Path:
+        """What says that the intermediate file is whole on the disk, whatever happens to the machine."""
+        return self.toolbox.directory / f"model-{self.plan.form}.flushed"
+
+    @contextmanager
+    def _unquantised(self) -> Iterator[GgufInfo]:
+        """Have the unquantised model; what was written for it reaches the disk while the block runs."""
         if self.request.source.model:
-            return self.request.source.model
-        path = self.toolbox.directory / f"model-{self.plan.form}.gguf"
-        if not path.is_file():
-            with self._timed("write"), work.blaming_full_disk(path, self.plan.work_bytes):
+            yield self.request.source.model
+            return
+        path = self._flushed.with_suffix(".gguf")
+        if path.is_file() and self._flushed.is_file():
+            yield gguf_info.read(path)
+            return
+        with work.blaming_full_disk(path, self.plan.work_bytes):
+            self._flushed.unlink(missing_ok=True)
+            with self._timed("write"):
                 self.request.source.write_unquantised(
                     path, self.plan.form, self.toolbox.settings, self.progress
                 )
-        return gguf_info.read(path)
+            with work.flushing(path, self._flushed):
+                yield gguf_info.read(path)
 
     def _matrix(self, model: GgufInfo) -> Path | None:
         if "imatrix" not in self.plan.steps or not model.has_cache:
@@ -176,7 +190,7 @@ class _Run:
             "text": corpus.text,
             "llama.cpp": self.llama_cpp,
             "context": imatrix.context_of(model, imatrix.CONTEXT),
-            "chunks": (imatrix.MAX_CHUNKS, imatrix.PIECE),
+            "chunks": (imatrix.MAX_CHUNKS, imatrix.piece_of(model)),
         }
         path = self.toolbox.directory / f"imatrix-{work.key_of(inputs)}.gguf"
         if not path.is_file():
@@ -250,6 +264,7 @@ class _Run:
                 "bytes": source.size,
                 "files": self.hashes,
             },
+            intermediate=self.plan.form,
             recipe=self.plan.recipe.to_json(),
             calibration=self.calibration,
             tensors=types.types,

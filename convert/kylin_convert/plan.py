@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kylin_convert import calibration, estimate, verify
+from kylin_convert import calibration, estimate, processor, verify
 from kylin_convert.quantise import Recipe, is_lossy, uses_imatrix
 from kylin_convert.source import Source
 from kylin_convert.writer import FORMATS
@@ -53,7 +53,7 @@ class Plan:
 def make_plan(source: Source, output: Path, recipe: Recipe) -> Plan:
     """Work out the plan for ``recipe``, which ``quantise.check_recipe`` has passed."""
     quantisation = recipe.name
-    form = "" if source.model else quantisation if quantisation in FORMATS else "F16"
+    form = "" if source.model else quantisation if quantisation in FORMATS else _intermediate(source)
     unquantised = source.unquantised_bytes(form) if form else source.size
     ready = quantisation == form and recipe == Recipe(form)
     steps = ["write"] if form else []
@@ -78,6 +78,11 @@ def make_plan(source: Source, output: Path, recipe: Recipe) -> Plan:
         parameters=parameters,
         notices=_notices(source, quantisation),
     )
+
+
+def _intermediate(source: Source) -> str:
+    # What is stored as BF16 stays as it is: nothing is rounded, no value is too large, nothing is converted.
+    return "BF16" if source.is_bf16 and processor.multiplies_bf16() else "F16"
 
 
 def _generates(source: Source) -> bool:

@@ -57,6 +57,11 @@ class StoredTensor:
         """Whether its values can be weights."""
         return self.dtype in _STORED
 
+    @property
+    def precision(self) -> str:
+        """The type that holds its values exactly."""
+        return self.dtype
+
     def map(self) -> Array:
         """Return the stored floats as a memory map; BF16 as the uint16 of its bits (see ``widen``)."""
         stored = _STORED[self.dtype]

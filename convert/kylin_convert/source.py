@@ -64,6 +64,14 @@ class Source:
         """Bytes of all files."""
         return sum(path.stat().st_size for path in self.files)
 
+    @property
+    def is_bf16(self) -> bool:
+        """Whether all matrices of a checkpoint are BF16."""
+        opened = self.family or self.upstream
+        stored = opened.checkpoint.tensors.values() if opened else ()
+        found = {tensor.precision for tensor in stored if tensor.is_float and len(tensor.shape) > 1}
+        return found == {"BF16"}
+
     def unquantised_bytes(self, form: str) -> int:
         """Return the size of the intermediate GGUF in ``form``; 0 where the source is one already."""
         if self.upstream:

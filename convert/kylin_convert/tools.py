@@ -93,8 +93,8 @@ class Toolbox:
     ) -> str:
         """Run ``tool`` as ``run`` does until its output ``is_whole``, three times at most.
 
-        Nothing flushes llama.cpp's logger at exit (common_log_main in common/log.cpp says so): a tool that
-        ends quickly may lose its last lines.
+        Without our patch 0008 nothing flushes llama.cpp's logger at exit (common_log_main in common/log.cpp
+        says so): a tool of another build that ends quickly may lose its last lines.
 
         Raises:
             ToolFailed: as ``run``, or the end of the output was lost each time.

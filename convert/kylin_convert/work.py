@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ def prune(root: Path) -> None:
     directories = sorted(root.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
     for directory in directories[_KEPT:]:
         shutil.rmtree(directory, ignore_errors=True)
-    for path in root.glob("*/model-*.gguf"):
+    for path in root.glob("*/model-*"):
         if time.time() - path.stat().st_mtime > _STALE_SECONDS:
             path.unlink(missing_ok=True)
 
@@ -102,6 +103,23 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def flushing(path: Path, flushed: Path) -> Iterator[None]:
+    """Flush ``path`` to the disk while the block runs, and make the empty file ``flushed`` once it is there.
+
+    A disk takes longer for gigabytes than the step that wrote them, and the next step has them in memory.
+    """
+
+    def flush() -> None:
+        sync(path)
+        flushed.touch()
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(flush)
+        yield
+        done.result()
 
 
 def write_atomically(path: Path, text: str) -> None:

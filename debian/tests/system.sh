@@ -25,18 +25,19 @@ read_command_line() {
     ((EUID == 0)) || { echo "$name: making a system needs root" >&2; exit 1; }
 }
 
-OURS=(kylin-gguf-engine kylin-gguf-convert kylin-gguf-model-smollm2)
+OURS=(kylin-gguf-engine kylin-gguf-engine-rpc kylin-gguf-convert kylin-gguf-model-smollm2)
 # What a file of ours has in its path, wherever it lies.
 NAMES='kylin[-_]gguf|kylin_convert|GgufEngine1|SmolLM2'
 
 say() { printf '== %5d s  %s %s: %s\n' "$SECONDS" "$suite" "$architecture" "$*"; }
 fail() { say "FAILED: $*" >&2; exit 1; }
 
-# Run in the system, which sees no network and no process but its own. ENVIRONMENT is added to its environment.
+# Run in the system, which sees no network but loopback, and no process but its own. ENVIRONMENT is added to its environment.
 ENVIRONMENT=()
 inside() {
     # shellcheck disable=SC2016 # the inner shell expands them
     unshare --net --mount --ipc --pid --fork --kill-child --mount-proc="$root/proc" sh -ec '
+        ip link set lo up
         mount -t tmpfs -o mode=1777 shm "$0/dev/shm"
         mount -t sysfs -o ro sysfs "$0/sys"
         exec chroot "$0" "$@"' "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
@@ -92,7 +93,7 @@ refresh() {
     inside apt-get -qq update
 }
 
-install_ours() { inside apt-get -qq install --yes kylin-gguf-engine > "$root/packages/apt.log" 2>&1 ||
+install_ours() { inside apt-get -qq install --yes kylin-gguf-engine kylin-gguf-engine-rpc > "$root/packages/apt.log" 2>&1 ||
     { tail -20 "$root/packages/apt.log"; fail "apt install"; }; }
 
 version_of() { dpkg-query --root="$root" -W -f '${Version}' "$1"; }

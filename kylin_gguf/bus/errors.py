@@ -49,6 +49,7 @@ _TABLE: dict[type[KylinError], str] = {
     errors.LibrariesMissing: "Native.Missing",
     errors.LibraryLoadFailed: "Native.LoadFailed",
     errors.DeviceMissing: "Native.DeviceMissing",
+    errors.PluginMissing: "Native.PluginMissing",
     errors.EngineError: "Engine.Failed",
     errors.LoadFailed: "Engine.LoadFailed",
     errors.OutOfMemory: "Engine.OutOfMemory",

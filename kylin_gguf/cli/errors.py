@@ -48,6 +48,7 @@ EXIT_CODES: dict[type[KylinError], int] = {
     errors.LibrariesMissing: 41,
     errors.LibraryLoadFailed: 42,
     errors.DeviceMissing: 43,
+    errors.PluginMissing: 44,
     errors.EngineError: 50,
     errors.LoadFailed: 51,
     errors.OutOfMemory: 48,

@@ -70,7 +70,11 @@ def _described(row: Mapping[str, Any]) -> str:
 def show_plan(
     model: ModelFile,
     device: Annotated[
-        str, typer.Option("--device", help=_("The only device to use: a name of 'devices', or cpu."))
+        str,
+        typer.Option(
+            "--device",
+            help=_("The only devices to use: names of 'devices' separated by commas, or cpu."),
+        ),
     ] = "",
     context: Annotated[
         int, typer.Option("--ctx", min=0, help=_("Tokens of context."), show_default=False)

@@ -95,7 +95,8 @@ class Child:
 
     def death(self) -> WorkerDied:
         """Return what is known of its end; call after ``bury``."""
-        return WorkerDied(self._name, _status(self._process.returncode), self._output.last_words())
+        status, output = _status(self._process.returncode), self._output
+        return WorkerDied(self._name, status, output.last_words(), output.tells_of_no_memory())
 
 
 def _status(code: int | None) -> str:

@@ -14,6 +14,7 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
+from kylin_gguf.engine import decode_status
 from kylin_gguf.engine.batch import Batch
 from kylin_gguf.engine.model import LogTail, Model
 from kylin_gguf.engine.placing import flash_attention
@@ -28,7 +29,6 @@ some hundred graph nodes a call into Python."""
 INTERRUPT_SECONDS = 0.01
 """How often a running decode asks whether to go on."""
 
-_NO_KV_SLOT, _ABORTED = 1, 2  # llama_decode: "could not find a KV slot for the batch", "aborted"
 _KV_TYPES: dict[KvType, int] = {"f16": llama_cpp.GGML_TYPE_F16, "q8_0": llama_cpp.GGML_TYPE_Q8_0}
 _NEVER = llama_cpp.ggml_abort_callback()
 
@@ -52,7 +52,7 @@ class Context:
         self.handle = llama_cpp.llama_init_from_model(model.handle, self._params(placement))
         if not self.handle:
             raise log.failure(model.path)
-        self._log = log
+        self._log, self._path = log, model.path
         self._threads, self._thread_count = Threads(placement.threads), placement.threads
         self._memory = llama_cpp.llama_get_memory(self.handle)
         self.has_cache = bool(self._memory)
@@ -91,11 +91,15 @@ class Context:
         """Decode ``token`` and forget it: what a driver cannot do shows in its first step.
 
         Raises:
-            DecodeFailed: it cannot.
+            LoadFailed: it cannot.
+            MemoryError: as ``decode``.
         """
         batch = self.new_batch()
         batch.add(token, 0, 0, logits=True)
-        self.decode(batch)
+        try:
+            self.decode(batch)
+        except DecodeFailed as error:
+            raise self._log.failure(self._path) from error
         llama_cpp.llama_memory_clear(self._memory, True)
 
     def new_batch(self) -> Batch:
@@ -115,7 +119,7 @@ class Context:
 
         Raises:
             ContextFull: no free KV cells; the cache is as before the call.
-            DecodeFailed: any other status.
+            MemoryError, DecodeFailed: as ``decode_status.check``.
         """
         self._choose_threads()
         began = time.perf_counter()
@@ -125,11 +129,12 @@ class Context:
             status = self._decode_interruptibly(batch, interrupted)
         if status == 0:
             self._threads.observe(batch.size, time.perf_counter() - began)
-        if status == _NO_KV_SLOT:
+        if status == decode_status.NO_KV_SLOT:
             raise ContextFull(batch.size, self.length)
-        if status not in (0, _ABORTED):
-            raise DecodeFailed(status)
-        return bool(status == 0)
+        if status == decode_status.ABORTED:
+            return False
+        decode_status.check(status)
+        return True
 
     def _choose_threads(self) -> None:
         count = self._threads.next()
@@ -160,7 +165,7 @@ class Context:
         llama_cpp.llama_set_abort_callback(self.handle, callback, None)
         status = int(llama_cpp.llama_decode(self.handle, batch.as_struct()))
         llama_cpp.llama_set_abort_callback(self.handle, _NEVER, None)
-        self._log.release(forget=status == _ABORTED)
+        self._log.release(forget=status == decode_status.ABORTED)
         if failure:
             raise failure[0]
         return status

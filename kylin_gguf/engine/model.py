@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import re
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ import llama_cpp
 
 from kylin_gguf.engine.placing import ModelParams
 from kylin_gguf.engine.vocabulary import Vocabulary
+from kylin_gguf.engine.worker_log import NO_MEMORY
 from kylin_gguf.errors import LoadFailed, OutOfMemory
 from kylin_gguf.records import Placement
 
@@ -24,12 +24,6 @@ log = logging.getLogger(__name__)
 
 _WARNING = 3  # ggml_log_level: warnings and errors explain why a load failed
 _META_BYTES = 256
-_NO_MEMORY = re.compile(
-    r"(failed|unable) to allocate|not enough space|out of memory|ErrorOutOf(Device|Host)Memory"
-    r"|cudaMalloc failed",
-    re.IGNORECASE,
-)
-"""How llama.cpp, ggml and its back ends put it, in build 11312."""
 _POOLINGS = tuple(
     str(kind)
     for kind in (
@@ -56,7 +50,7 @@ class LogTail:
             self._held.append((level, text))
             return
         self._lines.append(text.strip())
-        self._short_of_memory = self._short_of_memory or bool(_NO_MEMORY.search(text))
+        self._short_of_memory = self._short_of_memory or bool(NO_MEMORY.search(text))
         log.log(logging.WARNING if level == _WARNING else logging.ERROR, "llama.cpp: %s", text.strip())
 
     def hold(self) -> None:

@@ -17,6 +17,13 @@ from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
+NO_MEMORY = re.compile(
+    r"(failed|unable) to allocate|not enough space|out of memory|ErrorOutOf(Device|Host)Memory"
+    r"|cudaMalloc failed|std::bad_alloc|MemoryError",
+    re.IGNORECASE,
+)
+"""How llama.cpp, ggml and its back ends put it, in build 11312; C++ and Python, when it ends a process."""
+
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 _LEVELS = {7: logging.DEBUG, 6: logging.INFO, 5: logging.INFO, 4: logging.WARNING}  # the rest: errors
 
@@ -69,6 +76,10 @@ class WorkerLog:
         """Return the last errors and raw lines as one, empty unless they were said just now."""
         since = self._clock() - _RECENT_S
         return "; ".join(line for said, line in self._errors if said >= since)
+
+    def tells_of_no_memory(self) -> bool:
+        """Return whether the last words say that memory ran out."""
+        return bool(NO_MEMORY.search(self.last_words()))
 
     def close(self) -> None:
         """Take what is still in the pipe, and close it. Does nothing the second time."""

@@ -47,6 +47,18 @@ class DeviceMissing(NativeError):
     known: tuple[str, ...]
 
 
+@dataclass(eq=False)
+class PluginMissing(NativeError):
+    """A back end that was asked for, and that a package of its own brings."""
+
+    code: ClassVar[str] = "native.plugin-missing"
+    sentence: ClassVar[str] = N_("The back end {name} is not installed.")
+    remedy: ClassVar[str] = N_(
+        "Install the package kylin-gguf-engine-{name}; in a checkout run 'make native PRESET={name}'."
+    )
+    name: str
+
+
 class EngineError(KylinError):
     """A loaded model, or one being loaded, failed."""
 
@@ -78,7 +90,8 @@ class WorkerDied(EngineError):
     """The process that held the model ended; the service goes on.
 
     ``status`` is the signal's name or the exit status; ``last_words`` what it wrote on standard error just
-    before, such as an abort message of ggml, and empty if it wrote nothing.
+    before, such as an abort message of ggml, and empty if it wrote nothing; ``no_memory`` whether that says
+    that memory ran out.
     """
 
     code: ClassVar[str] = "engine.worker-died"
@@ -90,6 +103,7 @@ class WorkerDied(EngineError):
     model: str
     status: str
     last_words: str = ""
+    no_memory: bool = False
 
     def wording(self) -> str:
         """Return the sentence with the last words, if there are any."""

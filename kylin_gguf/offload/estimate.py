@@ -109,10 +109,18 @@ class Estimator:
             part += self.weights.output
         # Prompts of the layers in RAM are computed on the first accelerator (ggml's op_offload).
         lends = self._is_partial(layout) and start == self.layers + 1 - sum(layout.layers)
-        return Use(part.size, self._cache_of(start, end), self.compute.lent if lends else self.compute.whole)
+        buffers = self.compute.lent if lends else self.compute.whole
+        if self._is_pipelined(layout):
+            buffers += self.compute.pipelined
+        return Use(part.size, self._cache_of(start, end), buffers)
 
     def _in_ram(self, layout: Layout) -> int:
-        return self.compute.shared if self._is_partial(layout) else self.compute.relayed
+        if self._is_partial(layout):
+            return self.compute.shared
+        return self.compute.relayed + self._is_pipelined(layout) * self.compute.relayed_pipelined
+
+    def _is_pipelined(self, layout: Layout) -> bool:
+        return len(layout.layers) > 1 and not self._is_partial(layout)
 
     def _is_partial(self, layout: Layout) -> bool:
         return sum(layout.layers) <= self.layers or layout.ram_experts > 0

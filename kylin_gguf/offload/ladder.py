@@ -60,7 +60,9 @@ def worth_stepping_down(error: KylinError, placement: Placement) -> bool:
     With a GPU in use, anything but a missing file can be its driver's fault, or its lender's. On the CPU a
     model that is refused or crashes does so on every rung; only want of memory passes.
     """
-    if isinstance(error, OutOfMemory) or (isinstance(error, WorkerDied) and error.status == _KILLED):
+    if isinstance(error, OutOfMemory):
+        return True
+    if isinstance(error, WorkerDied) and (error.no_memory or error.status == _KILLED):
         return True
     return bool(placement.shares) and isinstance(error, DeviceMissing | LoadFailed | WorkerDied | WorkerHung)
 

@@ -16,8 +16,8 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
-from kylin_gguf import native, rpc
-from kylin_gguf.errors import InvalidValue, LibrariesMissing, LibraryLoadFailed
+from kylin_gguf import native, plugins, rpc
+from kylin_gguf.errors import InvalidValue, LibraryLoadFailed, PluginMissing
 from kylin_gguf.offload import machine
 from kylin_gguf.offload.processors import useful_cores
 from kylin_gguf.records import Device, Settings
@@ -76,13 +76,13 @@ def serve(settings: Settings, address: str, device: str, memory: int) -> None:
     bytes of each; 0: what is free, less what a desktop needs.
 
     Raises:
-        LibrariesMissing: the RPC plug-in is not there.
-        LibraryLoadFailed: llama.cpp does not load, or its server gives up.
+        PluginMissing: of the RPC plug-in.
+        LibrariesMissing, LibraryLoadFailed: llama.cpp is not there or does not load, or its server gives up.
         DeviceMissing: there is no ``device``.
     """
     loaded = native.load(settings)
     if not (loaded.directory / rpc.PLUGIN).is_file():
-        raise LibrariesMissing((str(loaded.directory / rpc.PLUGIN),))
+        raise PluginMissing(plugins.name(Path(rpc.PLUGIN)))
     chosen = _chosen(loaded.devices, device)
     handles = [native.device_handle(one.name) for one in chosen]
     kept = [_state(handle, one, memory) for handle, one in zip(handles, chosen, strict=True)]

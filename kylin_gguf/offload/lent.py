@@ -16,7 +16,7 @@ def devices(addresses: Sequence[str], directory: Path) -> tuple[tuple[Device, ..
     if not addresses:
         return (), ()
     if not (directory / rpc.PLUGIN).is_file():
-        missing = f"{rpc.PLUGIN} is not in {directory}: the workers of the settings are not used"
+        missing = f"{rpc.PLUGIN} is not in {directory} (not installed: the package kylin-gguf-engine-rpc)"
         return (), (FailedPlugin("rpc", missing),)
     with ThreadPoolExecutor(len(addresses)) as threads:
         answers = list(threads.map(_look, addresses))

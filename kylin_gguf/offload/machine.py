@@ -34,6 +34,7 @@ class Machine:
     """llama.cpp's release and commit."""
     bandwidth: float = 0.0
     compute: float = 0.0
+    layer: float = 0.0
     """Of RAM and of the processor, as for a Device."""
 
     @property
@@ -106,7 +107,7 @@ def libraries(settings: Settings) -> LoadedLibraries:
 
 
 def probe(settings: Settings) -> Machine:
-    """Look at the machine. The first time, its devices are measured, which takes about half a second each.
+    """Look at the machine. The first time, its devices are measured, which takes 0.7 seconds each.
 
     Raises:
         LibrariesMissing, LibraryLoadFailed: as ``libraries`` does.
@@ -124,4 +125,5 @@ def probe(settings: Settings) -> Machine:
         build=found.version,
         bandwidth=processor.bandwidth if processor else 0.0,
         compute=processor.compute if processor else 0.0,
+        layer=processor.layer if processor else 0.0,
     )

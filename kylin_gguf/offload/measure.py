@@ -1,8 +1,9 @@
 """Child process of ``offload.speeds``: time each device's matrix products and print its speeds.
 
 One product with a vector reads a matrix once, as a generated token does; one with 512 columns costs
-arithmetic, as a prompt does. Weights are Q8_0 and as they lie in a file, not repacked. Of a device that
-another machine lends, the way there is timed, too.
+arithmetic, as a prompt does; a chain of operations on next to nothing costs what starting them does. Weights
+are Q8_0 and as they lie in a file, not repacked. Of a device that another machine lends, the way there is
+timed, too.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import ctypes
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 from kylin_gguf import config, native, rpc
@@ -22,6 +24,12 @@ _Q8_0, _F32 = 8, 0  # enum ggml_type
 _Q8_0_BYTES = 34 / 32  # a value
 _WIDTH, _ROWS, _FEW_ROWS, _COLUMNS = 4096, 32768, 4096, 512
 """The matrix that is read has 143 MB, more than caches hold; the one that is computed with has fewer rows."""
+_NARROW, _FEW_LAYERS, _LAYERS = 256, 4, 12
+_PRODUCTS, _OTHERS = 7, 12
+"""Operations of a layer as Llama and most of its kind have it: queries, keys, values, what attention gives
+and a network of three matrices; and two norms with their weights, rotations, cells to write, attention, sums.
+What more layers take longer counts, since each run waits for an answer once. So few layers that some run goes
+through between two turns of other programs."""
 _SECONDS = 0.15
 """How long a product is repeated, after a first time that does not count."""
 _CONTEXT_BYTES = 1 << 20
@@ -41,6 +49,7 @@ _PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "ggml_free": (None, _POINTER),
     "ggml_new_tensor_2d": (_POINTER, _POINTER, ctypes.c_int, ctypes.c_int64, ctypes.c_int64),
     "ggml_mul_mat": (_POINTER, _POINTER, _POINTER, _POINTER),
+    "ggml_rms_norm": (_POINTER, _POINTER, _POINTER, ctypes.c_float),
     "ggml_new_graph": (_POINTER, _POINTER),
     "ggml_build_forward_expand": (None, _POINTER, _POINTER),
     "ggml_backend_dev_init": (_POINTER, _POINTER, ctypes.c_char_p),
@@ -58,13 +67,14 @@ _PROTOTYPES: dict[str, tuple[Any, ...]] = {
 
 
 class Measured(NamedTuple):
-    """Bytes read, operations done, bytes sent, all in a second; and the seconds that an answer takes. The
-    last two are 0 for what is not remote."""
+    """Bytes read, operations done, bytes sent, all in a second; the seconds that an answer takes, and those
+    that a layer's operations do. ``link`` and ``delay`` are 0 for what is not remote."""
 
     bandwidth: float
     compute: float
-    link: float = 0.0
-    delay: float = 0.0
+    link: float
+    delay: float
+    layer: float
 
 
 def measured(name: str, threads: int) -> Measured:
@@ -82,13 +92,17 @@ def measured(name: str, threads: int) -> Measured:
     try:
         if threads:
             _use_threads(library, handle, backend, threads)
-        reading = _seconds(library, backend, _ROWS, 1)
-        computing = _seconds(library, backend, _FEW_ROWS, _COLUMNS)
+        reading = _seconds(library, backend, partial(_product, library, _ROWS, 1))
+        computing = _seconds(library, backend, partial(_product, library, _FEW_ROWS, _COLUMNS))
         link, delay = _way(library, backend) if rpc.named(name) else (0.0, 0.0)
+        few, many = (
+            _seconds(library, backend, partial(_chain, library, layers)) for layers in (_FEW_LAYERS, _LAYERS)
+        )
     finally:
         library.ggml_backend_free(backend)
     bandwidth, compute = _WIDTH * _ROWS * _Q8_0_BYTES / reading, 2 * _WIDTH * _FEW_ROWS * _COLUMNS / computing
-    return Measured(bandwidth, compute, link, delay)
+    layer = max(many - few, 0.0) / (_LAYERS - _FEW_LAYERS)
+    return Measured(bandwidth, compute, link, delay, layer)
 
 
 def _way(library: Any, backend: int) -> tuple[float, float]:
@@ -124,36 +138,55 @@ def _use_threads(library: Any, handle: int, backend: int, threads: int) -> None:
     ctypes.CFUNCTYPE(None, _POINTER, ctypes.c_int)(address)(backend, threads)
 
 
-def _seconds(library: Any, backend: int, rows: int, columns: int) -> float:
-    """Return how long a product of ``rows`` x ``_WIDTH`` with ``columns`` columns takes at best."""
+def _product(library: Any, rows: int, columns: int, context: int) -> int:
+    """Return the product of a matrix of ``rows`` x ``_WIDTH`` with ``columns`` columns."""
+    weights = library.ggml_new_tensor_2d(context, _Q8_0, _WIDTH, rows)
+    values = library.ggml_new_tensor_2d(context, _F32, _WIDTH, columns)
+    return int(library.ggml_mul_mat(context, weights, values))
+
+
+def _chain(library: Any, layers: int, context: int) -> int:
+    """Return the end of a chain with as many operations as ``layers`` layers have, each on what the one
+    before it gave. None are fused: back ends do that to a norm with its weights, and to sums."""
+    weights = library.ggml_new_tensor_2d(context, _Q8_0, _NARROW, _NARROW)
+    values = library.ggml_new_tensor_2d(context, _F32, _NARROW, 1)
+    for _ in range(layers):
+        for number in range(_PRODUCTS + _OTHERS):
+            if number < 2 * _PRODUCTS and number % 2:
+                values = library.ggml_mul_mat(context, weights, values)
+            else:
+                values = library.ggml_rms_norm(context, values, 1.0)
+    return int(values)
+
+
+def _seconds(library: Any, backend: int, build: Callable[[int], int]) -> float:
+    """Return how long the tensor that ``build`` defines in a context takes to compute at best."""
     with _context(library) as context:
-        weights = library.ggml_new_tensor_2d(context, _Q8_0, _WIDTH, rows)
-        values = library.ggml_new_tensor_2d(context, _F32, _WIDTH, columns)
+        result = build(context)
         graph = library.ggml_new_graph(context)
-        product = library.ggml_mul_mat(context, weights, values)
-        library.ggml_build_forward_expand(graph, product)
+        library.ggml_build_forward_expand(graph, result)
         buffer = library.ggml_backend_alloc_ctx_tensors(context, backend)
         if not buffer:
             raise MemoryError
         try:
             library.ggml_backend_buffer_clear(buffer, 0)
-            _run(library, backend, graph, product)
+            _run(library, backend, graph, result)
             best, end = float("inf"), time.perf_counter() + _SECONDS
             while time.perf_counter() < end:
-                best = min(best, _run(library, backend, graph, product))
+                best = min(best, _run(library, backend, graph, result))
         finally:
             library.ggml_backend_buffer_free(buffer)
     return best
 
 
-def _run(library: Any, backend: int, graph: int, product: int) -> float:
+def _run(library: Any, backend: int, graph: int, result: int) -> float:
     value = ctypes.c_float()
     began = time.perf_counter()
     if library.ggml_backend_graph_compute(backend, graph) != 0:
         raise RuntimeError("ggml_backend_graph_compute failed")
     library.ggml_backend_synchronize(backend)
-    # A remote device has only been told to compute; a value of the product is there when it is done.
-    library.ggml_backend_tensor_get(product, ctypes.byref(value), 0, ctypes.sizeof(value))
+    # A remote device has only been told to compute; a value of the result is there when it is done.
+    library.ggml_backend_tensor_get(result, ctypes.byref(value), 0, ctypes.sizeof(value))
     return time.perf_counter() - began
 
 

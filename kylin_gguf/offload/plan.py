@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -30,8 +30,9 @@ _LEAST_CONTEXT = 1024
 @dataclass(frozen=True)
 class Request:
     """What the user wants. ``threads`` 0, ``gpu_layers`` -1, no ``mode`` and no ``device``: as the planner
-    chooses. ``gpu_memory`` is the most that may be used of each GPU, in bytes; 0: what is free but a margin.
-    ``shrink``: a shorter context is better than none on this machine's RAM."""
+    chooses. ``device`` may name several, separated by commas. ``gpu_memory`` is the most that may be used of
+    each GPU, in bytes; 0: what is free but a margin. ``shrink``: a shorter context is better than none on
+    this machine's RAM."""
 
     context_length: int
     sequences: int = 4
@@ -98,7 +99,7 @@ class _Planner:
         self._room = Room(
             int(machine.memory * RAM_SHARE), tuple((device, self._budget(device)) for device in self._devices)
         )
-        processor = speed.of_processor(machine.cores, machine.bandwidth, machine.compute)
+        processor = speed.of_processor(machine.cores, machine.bandwidth, machine.compute, machine.layer)
         self._search = Search(info, self._estimator, processor, speed.WORKLOADS[request.use], self._batch)
         wanted = request.gpu_layers if request.gpu_layers > 0 else None
         self._on_devices = list(self._search.with_devices(self._room, wanted, most=self._named))
@@ -111,7 +112,7 @@ class _Planner:
 
     @property
     def _named(self) -> bool:
-        """Whether a GPU was asked for by its name."""
+        """Whether GPUs were asked for by their names."""
         return bool(self._request.device and self._devices)
 
     def _budget(self, device: Device) -> int:
@@ -120,10 +121,13 @@ class _Planner:
         return min(free, self._request.gpu_memory) if self._request.gpu_memory else free
 
     def _fastest(self) -> Way | None:
-        """Return the best way that fits: on a GPU that was named, as much as has room; else the fastest."""
+        """Return the best way that fits: on GPUs that were named, as much as has room; else the fastest."""
         wanted = self._request.gpu_layers
         if self._named and self._on_devices:
-            return self._on_devices[0]
+            return min(
+                self._on_devices,
+                key=lambda way: (way.layout.ram_experts - sum(way.layout.layers), way.seconds),
+            )
         modes = [self._request.mode] if self._request.mode else ["throughput", "instant"]
         ways: list[Way | None] = [*self._on_devices]
         if wanted <= 0:
@@ -233,18 +237,24 @@ class _Planner:
 
 
 def _usable(machine: Machine, request: Request) -> tuple[Device, ...]:
-    """Return the GPUs that may be used: the one that was asked for, else all real ones. One that software
+    """Return the GPUs that may be used: those that were asked for, else all real ones. One that software
     pretends is used only where layers were asked for and there is no other."""
     if request.gpu_layers == 0 or request.device == CPU:
         return ()
     found = machine.accelerators
     if request.device:
-        named = tuple(device for device in found if device.name == request.device)
-        if not named:
-            raise DeviceMissing(request.device, (CPU, *(device.name for device in found)))
-        return named
+        return _named(request.device.split(","), found)
     real = tuple(device for device in found if not device.software)
     return real or (found[:1] if request.gpu_layers > 0 else ())
+
+
+def _named(names: Sequence[str], found: Sequence[Device]) -> tuple[Device, ...]:
+    present = {device.name: device for device in found}
+    wanted = dict.fromkeys(name.strip() for name in names)
+    for name in wanted:
+        if name not in present:
+            raise DeviceMissing(name, (*present,) if len(wanted) > 1 else (CPU, *present))
+    return tuple(present[name] for name in wanted)
 
 
 def _batch_size(info: GgufInfo, length: int, usual: int = Placement.batch_size) -> int:

@@ -57,6 +57,7 @@ class Search:
         weights, cached = estimator.weights, estimator.cache
         output = [weights.output.size]
         self._layers = estimator.layers
+        self._batches = -(-work.prompt // batch)
         experts = [part.size for part in weights.experts] + [0]
         dense = [part.size for part in weights.dense] + output
         used = _used_share(info)
@@ -82,9 +83,10 @@ class Search:
         """Return the way without a GPU whether it fits or not; ``helps``: weights are repacked for it."""
         read = float(self._read_dense[-1] + self._read_experts[-1])
         parameters = self._parameters(self._dense[-1], self._experts[-1])
-        answer = speed.reading_s(read, self._processor)
+        starting = self._layers * self._processor.layer
+        answer = speed.reading_s(read, self._processor) + starting
         token = float(speed.computing_s(parameters, 1, self._processor, repacked=helps))
-        return self._way(layout, (), answer, token)
+        return self._way(layout, (), answer, token + starting * self._batches / self._work.prompt)
 
     def from_disk(self, way: Way, missing: int) -> Way:
         """Return what becomes of ``way`` where ``missing`` bytes of it have no room in RAM."""
@@ -96,7 +98,7 @@ class Search:
 
     def with_devices(self, room: Room, layers: int | None = None, *, most: bool = False) -> Iterator[Way]:
         """Yield the fastest way for each set of GPUs that fits; with ``layers``, those with that many. With
-        ``most``, yield the one that leaves least in RAM, be it fast or not."""
+        ``most``, only ways that leave as little in RAM as such a set can, be they fast or not."""
         ranked = sorted(room.devices, key=lambda item: (-self._rank(item[0]), item[0].name))[:_MOST_DEVICES]
         for count in range(1, len(ranked) + 1):
             for chosen in combinations(ranked, count):
@@ -123,12 +125,14 @@ class Search:
         if not len(counts):
             return None
         fits = self._fits(chosen, counts, kept, ram)
+        if not fits.any():
+            return None
+        if most:
+            left = kept - counts.sum(axis=1)
+            fits &= left == left[fits].min()
         answer, token = self._times([device for device, _ in chosen], counts, kept)
         seconds = self._work.answer * answer + self._work.prompt * token
-        cost = kept - counts.sum(axis=1) if most else seconds
-        best = int(np.argmin(np.where(fits, cost, np.inf)))
-        if not fits[best]:
-            return None
+        best = int(np.argmin(np.where(fits, seconds, np.inf)))
         layout = Layout(tuple(map(int, counts[best])), int(kept[best]), repack=False)
         return self._way(layout, tuple(d for d, _ in chosen), float(answer[best]), float(token[best]))
 
@@ -142,6 +146,7 @@ class Search:
         bounds = _bounds(counts, self._layers)
         partial = (bounds[0] > 0) | (kept > 0)
         compute = self._estimator.compute
+        pipelined = ~partial & (len(chosen) > 1)
         first = bounds[0]
         size = (
             self._estimator.weights.embeddings.size
@@ -149,6 +154,7 @@ class Search:
             + self._experts[np.maximum(first, kept)]
             + self._cached[first]
             + np.where(partial, compute.shared, compute.relayed)
+            + pipelined * compute.relayed_pipelined
             + compute.output
             + OVERHEAD
         )
@@ -163,6 +169,7 @@ class Search:
                 + self._cached[end]
                 - self._cached[start]
                 + (np.where(partial, compute.lent, compute.whole) if number == 0 else compute.whole)
+                + pipelined * compute.pipelined
             )
             fits &= there <= budget
             if device.kind == "igpu":
@@ -175,21 +182,24 @@ class Search:
         first, work = bounds[0], self._work
         in_ram = np.maximum(first, kept)
         answer = speed.reading_s(self._read_dense[first] + self._read_experts[in_ram], self._processor)
-        answer = answer + np.zeros(len(counts))
+        answer = answer + first * self._processor.layer
         size = self._dense[first] + self._experts[in_ram]
         here = self._parameters(self._dense[first], self._experts[in_ram])
         prompt = speed.computing_s(here, work.prompt, self._processor)
         if devices[0].kind != "remote":  # ggml computes no prompts for RAM over a network
             fastest = speed.of_device(devices[0], self._processor)
             prompt = np.minimum(prompt, speed.lent_s(size, here, work.prompt, self._batch, fastest))
+        prompt = prompt + first * self._processor.layer * self._batches
         for number, device in enumerate(devices):
             start, end = bounds[number], bounds[number + 1]
             own = speed.of_device(device, self._processor)
             dense = self._dense[end] - self._dense[start]
             experts = self._experts[np.maximum(end, kept)] - self._experts[np.maximum(start, kept)]
             read = self._read_dense[end] - self._read_dense[start] + experts * self._used
-            answer = answer + speed.reading_s(read, own) + speed.passing_s(device, self._width)
-            prompt = prompt + work.prompt * speed.crossing_s(device, self._width)
+            # The output counts as a layer and is one operation.
+            starting = (np.minimum(end, self._layers) - np.minimum(start, self._layers)) * own.layer
+            answer = answer + speed.reading_s(read, own) + starting + speed.passing_s(device, self._width)
+            prompt = prompt + work.prompt * speed.crossing_s(device, self._width) + starting * self._batches
             prompt = prompt + speed.computing_s(self._parameters(dense, experts), work.prompt, own)
         return answer, prompt / work.prompt
 

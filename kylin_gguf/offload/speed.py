@@ -1,8 +1,10 @@
 """How long an answer would take: a model of memory and arithmetic, not a measurement.
 
 A token that is generated reads every weight it uses and the keys and values of all before it; tokens of a
-prompt share the reading and cost arithmetic. What is known of a device's speeds is used; else a guess of its
-kind, which is good enough to prefer a GPU to the CPU and says little about seconds.
+prompt share the reading and cost arithmetic. Either way each operation of a layer, some twenty of them, has
+to be started and waited for, which on a fast card can take longer than the reading. What is known of a
+device's speeds is used; else a guess of its kind, which is good enough to prefer a GPU to the CPU and says
+little about seconds.
 """
 
 from __future__ import annotations
@@ -25,6 +27,10 @@ _REPACKED = 1.5
 """How much faster prompts are with repacked weights, at least, on processors that have kernels for them."""
 _STEP_S = 0.0003
 """What a token costs for each device that it passes through: copies, and waiting for the driver."""
+_LAYER_S, _PROCESSOR_LAYER_S = 85e-6, 15e-6
+"""What starting a layer's operations costs on a card and on a processor. A card's is the median of what three
+models of 0.1 to 4.6 GB took on an H100 beside the reading, 67 to 104 microseconds (docs/native.md); a
+processor's was measured on two cores of an EPYC."""
 _DISK = 1e9
 """Bytes a second from a cheap SSD, page by page."""
 _GIGABIT, _ROUND_TRIP_S = 100e6, 0.001
@@ -51,27 +57,32 @@ WORKLOADS: dict[Use, Workload] = {
 
 @dataclass(frozen=True)
 class Speed:
-    """Bytes read and operations done in a second."""
+    """Bytes read and operations done in a second; the seconds that starting a layer's operations takes."""
 
     bandwidth: float
     compute: float
+    layer: float
 
 
-def of_processor(cores: int, bandwidth: float = 0.0, compute: float = 0.0) -> Speed:
+def of_processor(cores: int, bandwidth: float = 0.0, compute: float = 0.0, layer: float = 0.0) -> Speed:
     """Return the speed of ``cores`` cores; guessed: two channels of DDR4, vectors of 256 bits."""
-    return Speed(bandwidth or min(cores * 12e9, 40e9), compute or cores * 40e9)
+    return Speed(bandwidth or min(cores * 12e9, 40e9), compute or cores * 40e9, layer or _PROCESSOR_LAYER_S)
 
 
 def of_device(device: Device, processor: Speed) -> Speed:
     """Return the speed of a GPU. One in the processor shares its memory; guesses are of the low end. What
     software pretends is far slower than the same processor's own back end."""
     if device.software:
-        return Speed(processor.bandwidth / 10, processor.compute / 10)
+        return Speed(processor.bandwidth / 10, processor.compute / 10, processor.layer * 10)
     if device.kind == "remote":
-        return Speed(device.bandwidth or processor.bandwidth, device.compute or processor.compute)
-    if device.kind == "igpu":
-        return Speed(device.bandwidth or processor.bandwidth, device.compute or 8e11)
-    return Speed(device.bandwidth or 200e9, device.compute or 5e12)
+        guess = processor
+    elif device.kind == "igpu":
+        guess = Speed(processor.bandwidth, 8e11, _LAYER_S)
+    else:
+        guess = Speed(200e9, 5e12, _LAYER_S)
+    return Speed(
+        device.bandwidth or guess.bandwidth, device.compute or guess.compute, device.layer or guess.layer
+    )
 
 
 def reading_s(size: Amount, speed: Speed) -> Amount:

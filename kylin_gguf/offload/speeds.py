@@ -24,7 +24,7 @@ from kylin_gguf.records import Device, Settings
 log = logging.getLogger(__name__)
 
 _SECONDS = 60
-"""A device that takes longer is not worth using; usual is half a second each."""
+"""A device that takes longer is not worth using; usual is 0.7 seconds each."""
 
 _TIMES = 3
 _APART_SECONDS = 3600
@@ -37,6 +37,7 @@ class Figures(NamedTuple):
     compute: float = 0.0
     link: float = 0.0
     delay: float = 0.0
+    layer: float = 0.0
 
 
 _UNKNOWN = Figures()
@@ -118,9 +119,11 @@ class _Kept:
 
     def better(self, figures: Figures) -> Self:
         """Return what is known after one more time."""
-        most = map(max, self.best, figures)
-        delays = [delay for delay in (self.best.delay, figures.delay) if delay]
-        best = Figures(*most)._replace(delay=min(delays, default=0.0))
+        least = {
+            name: min(filter(None, (getattr(self.best, name), getattr(figures, name))), default=0.0)
+            for name in ("delay", "layer")
+        }
+        best = Figures(*map(max, self.best, figures))._replace(**least)
         return replace(self, best=best, times=self.times + 1)
 
     def write(self, path: Path) -> None:

@@ -15,7 +15,8 @@ class Device:
     """One device of a ggml back end (ggml_backend_dev_get_props); memory in bytes, 0 where unknown.
 
     ``bandwidth`` is what of its memory it reads in a second, in bytes; ``compute`` the operations of a matrix
-    product that it does in one, additions and multiplications counted apart. ``link`` is how many bytes
+    product that it does in one, additions and multiplications counted apart; ``layer`` the seconds that
+    a layer's operations take for one token when there is next to nothing to read. ``link`` is how many bytes
     a second get to a remote device, ``delay`` the seconds until it answers. 0: not known.
     """
 
@@ -28,6 +29,7 @@ class Device:
     compute: float = 0.0
     link: float = 0.0
     delay: float = 0.0
+    layer: float = 0.0
 
     @property
     def software(self) -> bool:

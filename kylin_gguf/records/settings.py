@@ -33,7 +33,7 @@ class Settings:
     gpu_layers: int = -1
     """-1: as the planner decides; 0: CPU only."""
     device: str = ""
-    """The only device to use, or ``cpu``; empty: as the planner decides."""
+    """The only devices to use, by name, separated by commas, or ``cpu``; empty: as the planner decides."""
     gpu_memory_mb: int = 0
     """Most megabytes of each GPU to use; 0: what is free, less a margin."""
     rpc_workers: tuple[str, ...] = ()

@@ -32,6 +32,7 @@ OLD = b"the file that was there before"
 _DISK_BYTES = 192 << 20
 _LEFT_BYTES = 1 << 17
 """At most so much is left free when the disk fills up."""
+_FILL_BYTES = 1 << 16
 _ISOLATED = "KYLIN_GGUF_TEST_ISOLATED"
 
 
@@ -146,16 +147,21 @@ def fill_disk(bench: Bench, wanted: str, events: int) -> None:
 
 
 def _fill(filler: Path, left: int) -> None:
-    """Take all room but ``left`` bytes, while the conversion may take some of it at the same time."""
+    """Take all room but ``left`` bytes, while the conversion may take some of it at the same time.
+
+    By little steps: what does not fit is given back, and the disk would be full for a moment only.
+    """
+    taken, step = 0, _FILL_BYTES
     with filler.open("wb") as file:
-        while (room := _free(filler.parent) - left) > 0:
+        while step and (room := _free(filler.parent) - left) > 0:
             try:
-                os.posix_fallocate(file.fileno(), 0, room)
+                os.posix_fallocate(file.fileno(), taken, min(step, room))
             except OSError as error:
                 if error.errno != errno.ENOSPC:
                     raise
+                step //= 2
             else:
-                return
+                taken += min(step, room)
 
 
 def _free(directory: Path) -> int:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import resource
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,13 +19,13 @@ from typing import Any
 
 import pytest
 
-from kylin_gguf import native, rpc
+from kylin_gguf import rpc
 from kylin_gguf.offload import machine
 from kylin_gguf.pool import EnginePool
 from kylin_gguf.records import InstalledModel, LoadedModel, Settings
 from kylin_gguf.sessions import Session
 
-from .conftest import read_frames
+from .conftest import read_frames, with_plugin
 
 _PLUGIN = Path(__file__).parents[2] / "build" / "native" / "rpc" / rpc.PLUGIN
 pytestmark = [
@@ -60,10 +59,7 @@ class Lender:
 
 @pytest.fixture(scope="module")
 def directory(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the libraries to which the plug-in was added."""
-    copy = tmp_path_factory.mktemp("rpc") / "native"
-    shutil.copytree(native.find(settings).directory, copy, symlinks=True)
-    shutil.copy2(_PLUGIN, copy)
+    (copy,) = with_plugin(settings, _PLUGIN, tmp_path_factory.mktemp("rpc") / "native").native_dirs
     return copy
 
 
@@ -135,7 +131,7 @@ def test_workers_are_devices_with_memory_and_a_measured_link(
         assert device.memory_total == memory * _MB
         assert 0 < device.memory_free <= device.memory_total
         assert device.bandwidth > 0 and device.compute > 0
-        assert device.link > 10 * _MB and 0 < device.delay < 1
+        assert device.link > 10 * _MB and 0 < device.delay < 1 and device.layer > 0
     assert [plugin.name for plugin in found.failed] == ["RPC[127.0.0.1:9]"]
 
 
@@ -149,9 +145,26 @@ async def test_a_model_split_over_two_workers_answers_as_the_processor_does(
     assert {share.device for share in loaded.placement.shares} == {lender.device for lender in lenders}
     for share in loaded.placement.shares:
         taken = sum(loaded.buffers[share.device].values())
-        assert 0 < taken <= 130 * _MB
+        assert share.memory - 16 * _MB < taken <= share.memory <= 130 * _MB
     assert theirs[0]["text"] == ours[0]["text"]
     assert theirs[0]["logprob"] == pytest.approx(ours[0]["logprob"], abs=0.1)
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+async def test_a_part_of_the_model_s_size_on_each_of_two_workers_is_enough_and_not_exceeded(
+    settings: Settings, directory: Path, model: InstalledModel, tmp_path: Path, share: float
+) -> None:
+    budget = int(share * model.size / _MB)
+    with lending(directory, budget, budget) as lenders:
+        names = ",".join(lender.device for lender in lenders)
+        wanted = replace(using(settings, directory, tmp_path, lenders), device=names)
+        loaded, tokens = await answer(wanted, model)
+    assert tokens
+    taken = [sum(loaded.buffers.get(lender.device, {}).values()) for lender in lenders]
+    assert all(size <= budget * _MB for size in taken)
+    assert len(loaded.placement.shares) == sum(size > 0 for size in taken)
+    # A quarter holds less than the output and the compute buffers: that is the CPU's.
+    assert len(loaded.placement.shares) == (2 if share > 0.25 else 0)
 
 
 async def test_where_a_worker_s_memory_lies_less_is_loaded_within_the_same_request(
@@ -165,6 +178,28 @@ async def test_where_a_worker_s_memory_lies_less_is_loaded_within_the_same_reque
     assert tokens
     assert loaded.placement.gpu_layers < _ALL_LAYERS
     assert loaded.placement.reasons[0] != loaded.placement.reasons[-1]
+    assert "stepped down" in loaded.placement.reasons[0]
+
+
+@pytest.mark.parametrize("liars", [(1,), (0, 1)])
+async def test_where_one_or_both_of_two_workers_lie_less_is_loaded_within_the_same_request(
+    settings: Settings, directory: Path, model: InstalledModel, tmp_path: Path, liars: tuple[int, ...]
+) -> None:
+    with lending(directory, 130, 130) as lenders:
+        names = ",".join(lender.device for lender in lenders)
+        wanted = replace(using(settings, directory, tmp_path, lenders), device=names)
+        machine.probe(wanted)  # measured before, they count with the full sum
+        for number in liars:
+            lenders[number].refuse_more_than(40 * _MB)
+        pool = EnginePool(wanted)
+        try:
+            planned = await pool.plan(model, {})
+            loaded, tokens = await ask(pool, model)
+        finally:
+            await pool.close()
+    assert len(planned.shares) == 2 and planned.gpu_layers == _ALL_LAYERS
+    assert tokens
+    assert loaded.placement.gpu_layers < _ALL_LAYERS
     assert "stepped down" in loaded.placement.reasons[0]
 
 

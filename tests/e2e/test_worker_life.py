@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import select
 import signal
 import socket
@@ -281,3 +282,22 @@ async def test_a_worker_killed_before_its_first_word_costs_one_more_try(
     assert not any(frame["type"] == "error" for frame in frames)
     (loaded,) = pool.loaded()
     assert loaded.pid != engine.pid
+
+
+async def test_want_of_memory_over_a_prompt_costs_one_more_try_with_less(
+    pool: EnginePool, model: InstalledModel
+) -> None:
+    """From now on the kernel gives the worker nothing more, and what it then asks for ends it."""
+    engine = await pool.acquire(model)
+    resource.prlimit(engine.pid, resource.RLIMIT_DATA, (engine.memory().private, engine.memory().private))
+    prompt = "The sea is wide. " * 180 + "What is wide?"
+    frames = await read_frames(
+        await Session(model, pool.acquire).generate({"prompt": prompt, "max_tokens": 4})
+    )
+    assert ends(frames) == ["length"]
+    assert any(frame["type"] == "text" for frame in frames)
+    told = [frame for frame in frames if frame["type"] == "notice" and frame["code"] == "stepped-down"]
+    assert len(told) == 1 and not any(frame["type"] == "error" for frame in frames)
+    (loaded,) = pool.loaded()
+    assert loaded.pid != engine.pid
+    assert (engine.placement.mode, loaded.placement.mode) == ("throughput", "instant")

@@ -8,6 +8,7 @@ import pytest
 
 from kylin_gguf import config, native
 from kylin_gguf.errors import LibrariesMissing
+from kylin_gguf.library_log import LogLines
 from kylin_gguf.records import Settings
 
 
@@ -67,7 +68,7 @@ def test_a_tool_is_an_executable_file(tmp_path: Path) -> None:
 )
 def test_log_pieces_become_lines(pieces: list[tuple[int, bytes]], lines: list[tuple[int, str]]) -> None:
     heard: list[tuple[int, str]] = []
-    joiner = native.LogLines()
+    joiner = LogLines()
     joiner.sink = lambda level, line: heard.append((level, line))
     for level, piece in pieces:
         joiner(level, piece, None)

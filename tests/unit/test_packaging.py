@@ -100,7 +100,7 @@ def test_the_licence_of_everything_bundled_is_stated() -> None:
 
 def test_every_licence_has_its_text() -> None:
     used = set(re.findall(r"^License: (.+)$", copyright_file(), re.MULTILINE))
-    names = {name for licences in used for name in re.split(r" and | or ", licences)}
+    names = {name for licences in used for name in re.split(r",? and | or ", licences)}
     texts = set(re.findall(r"^License: (\S+)\n ", copyright_file(), re.MULTILINE))
     assert names == texts
 
@@ -121,6 +121,26 @@ def test_the_bus_and_systemd_start_the_same(name: str, command: str) -> None:
     installed = (DEBIAN / "kylin-gguf-engine.install").read_text(encoding="utf-8")
     assert f"dbus/{name}.service usr/share/dbus-1/services" in installed
     assert f"dbus/{activation['SystemdService']} usr/lib/systemd/user" in installed
+
+
+def test_the_worker_s_unit_gives_its_command_options_that_there_are() -> None:
+    unit = (DEBIAN / "kylin-gguf-engine-rpc.kylin-gguf-rpc-worker.service").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^ExecStart=/usr/bin/kylin-gguf (\S+) \$OPTIONS$", unit, re.MULTILINE)
+    example = (DEBIAN / "default" / "kylin-gguf-rpc-worker").read_text(encoding="utf-8")
+    (line,) = re.findall(r'^#OPTIONS="(.*)"$', example, re.MULTILINE)
+    given = {(command, word) for word in line.split() if word.startswith("--")}
+    assert given and given <= set(options())
+
+
+@pytest.mark.parametrize("architecture", ["amd64", "arm64", "riscv64"])
+def test_every_plugin_has_a_preset_for_the_architectures_of_its_package(architecture: str) -> None:
+    presets = json.loads((ROOT / "native" / "CMakePresets.json").read_text(encoding="utf-8"))
+    known = {preset["name"] for preset in presets["buildPresets"]}
+    control = (DEBIAN / "control").read_text(encoding="utf-8")
+    built = re.findall(r"^Package: kylin-gguf-engine-(\w+)\nArchitecture: (.+)$", control, re.MULTILINE)
+    needed = {plugin for plugin, architectures in built if architecture in architectures.split()}
+    cross = f"{architecture}-"
+    assert needed and {plugin if architecture == "amd64" else cross + plugin for plugin in needed} <= known
 
 
 def copyright_file() -> str:

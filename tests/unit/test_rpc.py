@@ -8,11 +8,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from kylin_gguf import rpc
-from kylin_gguf.errors import InvalidValue
+from kylin_gguf import config, native, rpc
+from kylin_gguf.errors import InvalidValue, PluginMissing
 from kylin_gguf.offload import lend, lent
 
 GIB = 1 << 30
@@ -93,6 +94,12 @@ def test_devices_and_absent_workers_are_told_apart(tmp_path: Path) -> None:
 def test_without_the_plugin_no_worker_is_asked(tmp_path: Path) -> None:
     devices, (failed,) = lent.devices(("127.0.0.1:9",), tmp_path)
     assert not devices and rpc.PLUGIN in failed.reason
+
+
+def test_without_the_plugin_nothing_is_lent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "load", lambda settings: SimpleNamespace(directory=tmp_path, devices=()))
+    with pytest.raises(PluginMissing, match="kylin-gguf-engine-rpc"):
+        lend.serve(config.load({}, {}), "127.0.0.1:0", "", 0)
 
 
 def _with_plugin(directory: Path) -> Path:

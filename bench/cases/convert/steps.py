@@ -1,7 +1,9 @@
 """How long the converter's steps take and how much memory, beside the same of llama.cpp's own tools.
 
 With a Hugging Face folder in ``KYLIN_BENCH_CHECKPOINT``, llama.cpp's source in ``KYLIN_BENCH_UPSTREAM`` and a
-Python that has torch in ``KYLIN_BENCH_TORCH_PYTHON``, the step from the checkpoint to F16 is measured, too.
+Python that has torch in ``KYLIN_BENCH_TORCH_PYTHON``, the step from the checkpoint to an unquantised file is
+measured, too, and the others read that file. ``KYLIN_BENCH_TOOLS`` is a directory with llama.cpp's tools as
+upstream has them; without it they are those that we use, our patches included.
 """
 
 from __future__ import annotations
@@ -37,7 +39,12 @@ async def _prepare(wanted: Wanted) -> AsyncIterator[Prepared]:
             OURS: Contender(lambda _: asyncio.to_thread(bench.sample, bench.ours())),
             UPSTREAM: Contender(lambda _: asyncio.to_thread(bench.sample, bench.upstream())),
         }
-        conditions = {"threads": bench.toolbox.threads, "sampling": "none", "quantisation": _QUANTISATION}
+        conditions = {
+            "threads": bench.toolbox.threads,
+            "sampling": "none",
+            "quantisation": _QUANTISATION,
+            "upstream_tools": "a build of their own" if os.environ.get("KYLIN_BENCH_TOOLS") else "ours",
+        }
         yield Prepared(contenders, conditions)
 
 
@@ -56,36 +63,35 @@ class _Bench:
 
     def ours(self) -> dict[str, Sequence[str]]:
         """Return the commands of our steps."""
-        module, model, folder = (
-            (sys.executable, "-m", "bench.convert_steps"),
-            str(self._model),
-            str(self._folder),
-        )
+        module, folder = (sys.executable, "-m", "bench.convert_steps"), str(self._folder)
         steps: dict[str, Sequence[str]] = {}
+        model = str(self._model)
         if checkpoint := os.environ.get("KYLIN_BENCH_CHECKPOINT"):
-            steps["write"] = (*module, "write", checkpoint, str(self._folder / "ours-F16.gguf"))
+            model = str(self._folder / "ours-unquantised.gguf")
+            steps["write"] = (*module, "write", checkpoint, model, _QUANTISATION)
         steps["imatrix"] = (*module, "imatrix", model, folder, self._chunks)
         steps["quantise"] = (*module, "quantise", model, folder, _QUANTISATION)
         return steps
 
     def upstream(self) -> dict[str, Sequence[str]]:
         """Return the commands of upstream's: the same text, as many chunks, the same mix."""
-        tools = native.find(self.toolbox.settings).directory
+        tools = Path(os.environ.get("KYLIN_BENCH_TOOLS") or native.find(self.toolbox.settings).directory)
         threads, size = str(self.toolbox.threads), str(imatrix.CONTEXT)
         steps: dict[str, Sequence[str]] = {}
+        model = str(self._model)
         checkpoint, python = (
             os.environ.get(f"KYLIN_BENCH_{name}") for name in ("CHECKPOINT", "TORCH_PYTHON")
         )
         if checkpoint and python:
             script = str(Path(os.environ["KYLIN_BENCH_UPSTREAM"]) / "convert_hf_to_gguf.py")
-            target = str(self._folder / "theirs-F16.gguf")
-            steps["write"] = (python, script, checkpoint, "--outtype", "f16", "--outfile", target)
+            model = str(self._folder / "theirs-unquantised.gguf")
+            steps["write"] = (python, script, checkpoint, "--outfile", model)
         matrix, text = str(self._folder / "theirs-imatrix.gguf"), str(self._folder / "corpus.txt")
         steps["imatrix"] = (
-            *(str(tools / "llama-imatrix"), "-m", str(self._model), "-f", text, "-o", matrix, "-t", threads),
+            *(str(tools / "llama-imatrix"), "-m", model, "-f", text, "-o", matrix, "-t", threads),
             *("-c", size, "-b", size, "--chunks", self._chunks, "--parse-special", "--no-escape"),
         )
-        files = (str(self._model), str(self._folder / "theirs.gguf"))
+        files = (model, str(self._folder / "theirs.gguf"))
         steps["quantise"] = (
             *(str(tools / "llama-quantize"), "--imatrix", matrix, *files, _QUANTISATION, threads),
         )

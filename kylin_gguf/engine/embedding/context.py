@@ -11,11 +11,12 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
+from kylin_gguf.engine import decode_status
 from kylin_gguf.engine.batch import Batch
 from kylin_gguf.engine.embedding import packing
 from kylin_gguf.engine.model import LogTail, Model
 from kylin_gguf.engine.placing import flash_attention
-from kylin_gguf.errors import DecodeFailed, UnsupportedModel
+from kylin_gguf.errors import UnsupportedModel
 from kylin_gguf.records import Placement
 
 PACKED_TOKENS = 512
@@ -77,7 +78,7 @@ class EmbeddingContext:
             texts: Tokens of at least one text; as many as ``fitting`` allows, none longer than ``longest``.
 
         Raises:
-            DecodeFailed: llama_decode or llama_encode returned an error.
+            MemoryError, DecodeFailed: as ``decode_status.check``.
             UnsupportedModel: the model's numbers make no vectors.
         """
         if self._memory:
@@ -92,9 +93,7 @@ class EmbeddingContext:
         return self._normalised(len(texts))
 
     def _compute(self) -> None:
-        status = self._run(self._handle, self._batch.as_struct())
-        if status != 0:
-            raise DecodeFailed(status)
+        decode_status.check(self._run(self._handle, self._batch.as_struct()))
         self._batch.clear()
 
     def _normalised(self, count: int) -> Vectors:

@@ -16,13 +16,14 @@ import llama_cpp
 import numpy as np
 
 from kylin_gguf import native
+from kylin_gguf.engine import decode_status
 from kylin_gguf.engine.batch import Batch
 from kylin_gguf.engine.embedding import packing
 from kylin_gguf.engine.embedding.context import Vectors
 from kylin_gguf.engine.model import LogTail, Model
 from kylin_gguf.engine.radix_tree import common_prefix
 from kylin_gguf.engine.threads import Threads
-from kylin_gguf.errors import DecodeFailed, UnsupportedModel
+from kylin_gguf.errors import UnsupportedModel
 from kylin_gguf.records import Placement
 
 PACKED_TOKENS = 64
@@ -113,7 +114,7 @@ class HiddenStateContext:
             texts: Tokens of at least one text; as many as ``fitting`` allows, none longer than ``longest``.
 
         Raises:
-            DecodeFailed: llama_decode returned an error.
+            MemoryError, DecodeFailed: as ``decode_status.check``.
             UnsupportedModel: the graph of this architecture has no such tensor, or its numbers are none.
         """
         self._hold_start()
@@ -153,7 +154,7 @@ class HiddenStateContext:
         status = llama_cpp.llama_decode(self._handle, self._batch.as_struct())
         if status != 0:
             self._held = []
-            raise DecodeFailed(status)
+        decode_status.check(status)
         self._threads.observe(self._batch.size, time.perf_counter() - began)
         if self._seen is None:
             raise UnsupportedModel(self._path, f"its graph has no tensor {self._wanted.decode()}")

@@ -11,6 +11,7 @@ import pytest
 
 from bench.case import OURS, Bar, Case, Contender, Dropped, Figure, Prepared, Sample, Wanted
 from bench.record import Record
+from bench.report import Key
 from kylin_gguf.records import InstalledModel
 
 PEER = "llama-server"
@@ -83,6 +84,6 @@ def record(
     return Record(**{**fields, **changes})
 
 
-def key(found: Record) -> Mapping[tuple[str, str, str], Record]:
+def key(found: Record) -> Mapping[Key, Record]:
     """The record as ``report.latest`` would give it."""
-    return {("some-cpu", found.case, "m.gguf"): found}
+    return {("some-cpu", found.case, "m.gguf", "tokens 4"): found}

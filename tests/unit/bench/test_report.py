@@ -17,8 +17,11 @@ PAGE = f"# Title\n\n{report.BEGIN}\nold\n{report.END}\n\nAfter.\n"
 def test_the_bars_table() -> None:
     table = report.tables(key(record([11.0] * 5, [10.0] * 5)))
     assert "### Some CPU @ 2.0, 2 cores, 8 GiB, Linux 6.6" in table
-    assert "| engine/fake | m.gguf | decode: ours ÷ llama-server ≥ 1 | 1.10 (1.10 to 1.10) | met |" in table
-    assert "| engine/fake | m.gguf | first_token: ours ≤ 300 ms | – | not measured |" in table
+    assert (
+        "| engine/fake | m.gguf | tokens 4 | decode: ours ÷ llama-server ≥ 1 | 1.10 (1.10 to 1.10) | met |"
+        in table
+    )
+    assert "| engine/fake | m.gguf | tokens 4 | first_token: ours ≤ 300 ms | – | not measured |" in table
 
 
 def test_a_missed_bar_is_said_plainly() -> None:
@@ -28,8 +31,8 @@ def test_a_missed_bar_is_said_plainly() -> None:
 
 def test_the_figures_table() -> None:
     table = report.tables(key(record([100.0, 110.0, 120.0, 110.0, 110.0], [50.0] * 5)))
-    assert "| m.gguf | decode ↑ | ours | 110 | 100 | 120 | 7.07 | 5 |" in table
-    assert "| m.gguf | decode ↑ | llama-server | 50.0 | 50.0 | 50.0 | 0.000 | 5 |" in table
+    assert "| m.gguf | tokens 4 | decode ↑ | ours | 110 | 100 | 120 | 7.07 | 5 |" in table
+    assert "| m.gguf | tokens 4 | decode ↑ | llama-server | 50.0 | 50.0 | 50.0 | 0.000 | 5 |" in table
     assert "kylin-gguf-engine abc, llama.cpp 1; threads 2, tokens 4" in table
     assert "Caution" not in table
 
@@ -57,11 +60,13 @@ def test_lines_for_a_terminal() -> None:
 def test_the_newest_record_of_a_case_and_model_counts() -> None:
     old, new = record([1.0], [1.0]), record([2.0], [1.0], taken="2026-11-26T00:00:00Z")
     other = record([3.0], [1.0], model={"file": "a.gguf", "size": 1, "sha256": "11"})
-    found = report.latest([("x", new), ("x", old), ("x", other), ("y", old)])
+    longer = record([1.0], [1.0], conditions={"least_rounds": 5, "parameters": {"tokens": 8}})
+    found = report.latest([("x", new), ("x", old), ("x", other), ("x", longer), ("y", old)])
     assert found == {
-        ("x", "engine/fake", "a.gguf"): other,
-        ("x", "engine/fake", "m.gguf"): new,
-        ("y", "engine/fake", "m.gguf"): old,
+        ("x", "engine/fake", "a.gguf", "tokens 4"): other,
+        ("x", "engine/fake", "m.gguf", "tokens 4"): new,
+        ("x", "engine/fake", "m.gguf", "tokens 8"): longer,
+        ("y", "engine/fake", "m.gguf", "tokens 4"): old,
     }
 
 
@@ -109,7 +114,7 @@ def test_plots_are_the_same_bytes_for_the_same_records(tmp_path: Path) -> None:
 
 def test_the_readme_shows_what_is_recorded_and_nothing_else() -> None:
     recorded = record([11.0] * 5, [10.0] * 5)
-    records = {("x", "engine/decode", "qwen2.5-coder-0.5b-q4_k_m.gguf"): recorded}
+    records = {("x", "engine/decode", "qwen2.5-coder-0.5b-q4_k_m.gguf", "tokens 4"): recorded}
     rows = headlines.table(records, "en").splitlines()
     assert rows[2:] == [
         "| Decode, one client | qwen2.5-coder-0.5b | **11.0 tokens/s** | 10.0 tokens/s (llama-server) |"

@@ -23,13 +23,13 @@ class Tool:
             raise ToolFailed("llama-imatrix", self.status, self.words)
 
 
-def test_the_end_is_told_by_words_or_by_the_chunk_before() -> None:
-    assert imatrix._run_unless_ended(Tool(9), 8)
+def test_the_end_is_told_by_words_or_by_what_is_before() -> None:
+    assert imatrix._run_unless_ended(Tool(9), 8, 4)
     told, lost = Tool(8), Tool(8, words="")
-    assert not imatrix._run_unless_ended(told, 8)
-    assert told.runs == [(8, imatrix.PIECE)]
-    assert not imatrix._run_unless_ended(lost, 8)
-    assert lost.runs == [(8, imatrix.PIECE), (7, 1)]
+    assert not imatrix._run_unless_ended(told, 8, 4)
+    assert told.runs == [(8, 4)]
+    assert not imatrix._run_unless_ended(lost, 8, 4)
+    assert lost.runs == [(8, 4), (6, 1)]
 
 
 @pytest.mark.parametrize(
@@ -39,4 +39,4 @@ def test_the_end_is_told_by_words_or_by_the_chunk_before() -> None:
 )
 def test_other_failures_are_told(tool: Tool, start: int) -> None:
     with pytest.raises(ToolFailed):
-        imatrix._run_unless_ended(tool, start)
+        imatrix._run_unless_ended(tool, start, 4)

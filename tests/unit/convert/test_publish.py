@@ -29,6 +29,7 @@ ONE = {
 def _manifest(source: str = "owner/Tiny-2M", **changes: Any) -> Manifest:
     values: dict[str, Any] = {
         "source": {"name": source, "kind": "checkpoint", "revision": "0123456789abcdef", "files": {}},
+        "intermediate": "F16",
         "recipe": {"name": "Q4_K_M"},
         "calibration": {"corpus": "built-in", "chunks": 32, "imatrix_sha256": "f" * 64},
         "tensors": {},

@@ -93,6 +93,22 @@ def test_layers_go_from_the_last_and_the_output_first() -> None:
         assert found.devices[0].cache == (count - 1) * 1024 * 64 * 2
 
 
+def test_several_devices_that_run_all_layers_have_four_copies_of_what_they_are_given() -> None:
+    """Of two devices of RPC workers with half of SmolLM2 each, 4,096 and 8,192 cells: 38.8 and 57.7 MB, so 9
+    bytes a cell and token, which is four times what one device has."""
+    info = dense(4)
+    growth = {}
+    for layers in ((5,), (2, 3), (2, 2)):
+        short, long = (
+            Estimator(info, Run(context, 512, 8)).memory(Layout(layers)) for context in (4096, 8192)
+        )
+        after, before = long.devices[-1].compute, short.devices[-1].compute
+        growth[layers] = (after - before) / (512 * 4096)
+    assert growth == {(5,): pytest.approx(2.25), (2, 3): pytest.approx(9), (2, 2): pytest.approx(2.25)}
+    one, two = (Estimator(info, RUN).memory(Layout(layers)).ram.compute for layers in ((5,), (2, 3)))
+    assert two - one == pytest.approx(3 * 2.25 * 512 * 1024)
+
+
 def test_two_devices_get_one_stretch_each() -> None:
     first, second = estimator(dense(4)).memory(Layout((2, 2))).devices
     assert (first.weights, second.weights) == (2000, 1710)

@@ -51,6 +51,7 @@ def test_on_the_cpu_there_are_two_more_steps() -> None:
         (OutOfMemory("m", "no room"), True, True),
         (WorkerDied("m", "SIGKILL"), True, True),
         (WorkerDied("m", "SIGSEGV"), True, False),
+        (WorkerDied("m", "SIGABRT", "what(): std::bad_alloc", no_memory=True), True, True),
         (WorkerHung("m", 180), True, False),
         (LoadFailed("m", "unknown architecture"), True, False),
         (DeviceMissing("RPC0[10.0.0.2:50052]", ("CPU",)), True, False),

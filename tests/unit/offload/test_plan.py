@@ -136,6 +136,28 @@ def test_a_device_can_be_chosen_and_an_unknown_one_is_an_error() -> None:
     assert caught.value.known == ("cpu", "CUDA0")
 
 
+def test_of_devices_that_are_named_as_much_is_used_as_has_room_the_faster_one_first() -> None:
+    slow, fast, other = (
+        replace(CARD, name=name, bandwidth=speed, memory_free=GIB // 2 + GPU_MARGIN)
+        for name, speed in (("A", 1e10), ("B", 9e11), ("C", 9e12))
+    )
+    machine = replace(AMPLE, devices=(slow, fast, other))
+    tight = plan(MODEL, machine, Request(512, device="A, B"))
+    assert {share.device for share in tight.shares} == {"A", "B"}
+    assert tight.gpu_layers > plan(MODEL, machine, Request(512, device="B")).gpu_layers
+    roomy = tuple(replace(card, memory_free=8 * GIB) for card in machine.devices)
+    whole = plan(MODEL, replace(machine, devices=roomy), Request(512, device="A,B"))
+    assert [(share.device, share.layers) for share in whole.shares] == [("B", 25)]
+
+
+def test_a_name_of_several_that_is_unknown_is_an_error_and_cpu_is_none_of_them() -> None:
+    machine = replace(AMPLE, devices=(CARD,))
+    for wrong in ("CUDA1", "cpu"):
+        with pytest.raises(DeviceMissing) as caught:
+            plan(MODEL, machine, Request(4096, device=f"CUDA0,{wrong}"))
+        assert (caught.value.name, caught.value.known) == (wrong, ("CUDA0",))
+
+
 def test_no_more_of_a_card_is_used_than_the_settings_allow() -> None:
     machine = replace(AMPLE, devices=(CARD,))
     (share,) = plan(MODEL, machine, Request(4096, gpu_memory=GIB // 2)).shares

@@ -23,11 +23,12 @@ class Meter:
     def __init__(self, *broken: str) -> None:
         self.asked: list[tuple[int, list[str]]] = []
         self._broken = broken
-        self.bandwidth = 13e9
+        self.bandwidth, self.layer = 13e9, 2e-5
 
     def __call__(self, _: Settings, threads: int, names: Sequence[str]) -> dict[str, speeds.Figures]:
         self.asked.append((threads, list(names)))
-        return {name: speeds.Figures(self.bandwidth, 1e11) for name in names if name not in self._broken}
+        figures = speeds.Figures(self.bandwidth, 1e11, layer=self.layer)
+        return {name: figures for name in names if name not in self._broken}
 
 
 @pytest.fixture
@@ -42,6 +43,7 @@ def test_each_device_is_measured_and_then_known(settings: Settings) -> None:
     assert meter.asked == [(2, ["CPU", "CUDA0"])], "or what software pretends was measured"
     assert (cpu.bandwidth, cpu.compute) == (13e9 / speed.READ, 1e11)
     assert card.bandwidth == cpu.bandwidth and pretended.bandwidth == 0
+    assert (cpu.layer, card.layer, pretended.layer) == (2e-5, 2e-5, 0)
     assert (cpu.memory_free, cpu.name) == (CPU.memory_free, "CPU")
 
 
@@ -63,13 +65,15 @@ def test_what_cannot_be_measured_is_unknown_and_not_tried_again(settings: Settin
 
 def test_a_busy_first_look_is_made_good_later_and_a_third_is_the_last(settings: Settings) -> None:
     meter = Meter()
-    seen = []
-    for meter.bandwidth in (2e9, 20e9, 10e9, 40e9):
+    seen, layers = [], []
+    for meter.bandwidth, meter.layer in ((2e9, 3e-2), (20e9, 0.0), (10e9, 1e-5), (40e9, 1e-6)):
         (cpu,) = speeds.known(settings, "1", 2, (CPU,), meter)
         seen.append(cpu.bandwidth * speed.READ)
+        layers.append(cpu.layer)
         (path,) = (settings.cache_dir / "speeds").iterdir()
         os.utime(path, (0, 0))
     assert seen == pytest.approx([2e9, 20e9, 20e9, 20e9])
+    assert layers == [3e-2, 3e-2, 1e-5, 1e-5], "the least that is known"
     assert len(meter.asked) == 3
 
 

@@ -32,6 +32,7 @@ def test_what_libraries_read_is_kept_and_the_rest_is_not() -> None:
         "PYTHONSTARTUP": "/tmp/x.py",
     }
     own = {"KYLIN_GGUF_NATIVE_DIRS": "/lib/native", "GGML_NO_BACKTRACE": "1"}
+    own["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
     assert for_worker(kept | left, [Path("/lib/native")]) == kept | own
 
 

@@ -51,7 +51,16 @@ async def test_a_death_while_loading_is_reported_with_its_last_words(program: Pr
         "model": "toy",
         "status": "SIGABRT",
         "last_words": "ggml-cuda.cu:98: CUDA error",
+        "no_memory": False,
     }
+
+
+@pytest.mark.parametrize("words", ["what():  std::bad_alloc", "MemoryError: no room for a batch"])
+async def test_a_death_for_want_of_memory_is_known_by_its_words(program: Program, words: str) -> None:
+    program(f'echo "{words}" >&2; kill -ABRT $$')
+    with pytest.raises(WorkerDied) as caught:
+        await start()
+    assert caught.value.no_memory
 
 
 async def test_an_exit_without_a_word_is_reported_too(program: Program) -> None:
