@@ -4,9 +4,9 @@
                                   [--answer 64] [--rounds 5] [--priority 0]
 
 Runs llama-bench, from the folder of the libraries that the engine uses: on the processor with numbers of
-threads, with and without repacked weights; with --device also with layers on those devices together, all,
-``--steps`` numbers between none and all, and the planner's. Every round runs each once, every other one
-backwards. The planner is not told of --device: what it chooses by itself is held against what somebody would
+threads, with and without repacked weights where any are; with --device also with layers on those devices
+together, all, ``--steps`` numbers between none and all, and the planner's. Every round runs each once, every
+other one backwards. The planner is not told of --device: what it chooses by itself is held against what somebody would
 find who tries. RPC workers are those of the setting ``rpc_workers``. Of each point a chat's time is reckoned
 from the medians.
 
@@ -31,9 +31,11 @@ from statistics import median
 from bench import record
 from kylin_gguf import config, gguf_info, native, rpc
 from kylin_gguf.engine import environment
+from kylin_gguf.gguf_info import GgufInfo
 from kylin_gguf.offload import machine
 from kylin_gguf.offload.plan import Request, plan
 from kylin_gguf.offload.speed import WORKLOADS
+from kylin_gguf.offload.weights import weights
 from kylin_gguf.records import Placement, Settings
 
 BOUND = 0.97
@@ -99,20 +101,26 @@ def told(devices: Sequence[str]) -> list[str]:
     return [f"RPC{next(counted)}" if rpc.named(name) else name for name in devices]
 
 
-def points(placement: Placement, cores: int, steps: int, devices: tuple[str, ...]) -> list[Point]:
-    """Return what to try, the planner's choice first."""
+def repacks(info: GgufInfo, processor: str) -> bool:
+    """Return whether any weight would be repacked: else with and without is the same."""
+    found = weights(info, processor)
+    return any(part.repacked for part in (*found.dense, *found.experts, found.output))
+
+
+def points(
+    placement: Placement, cores: int, layers: Sequence[int], devices: tuple[str, ...], *, repacking: bool
+) -> list[Point]:
+    """Return what to try, the planner's choice first; ``layers`` are numbers of them on ``devices``."""
     planned = Point(
         placement.threads,
         placement.gpu_layers,
-        placement.mode == "throughput",
+        placement.mode == "throughput" and repacking,
         tuple(share.device for share in placement.shares),
     )
     numbers = sorted({1, max(cores // 2, 1), cores, os.cpu_count() or 1, placement.threads})
-    found = [Point(threads, repack=repack) for threads in numbers for repack in (False, True)]
-    if devices:
-        everything = placement.layers + 1
-        counts = sorted({round(everything * step / (steps + 1)) for step in range(1, steps + 2)})
-        found += [Point(placement.threads, layers, devices=devices) for layers in counts]
+    ways = (False, True) if repacking else (False,)
+    found = [Point(threads, repack=repack) for threads in numbers for repack in ways]
+    found += [Point(placement.threads, count, devices=devices) for count in layers]
     return [planned, *(point for point in found if point != planned)]
 
 
@@ -169,10 +177,14 @@ def main() -> int:
     measured_on = record.machine()  # before this adds to the load
     results = {}
     for model in asked.models:
-        placement = plan(gguf_info.read(model), found, Request.of(settings))
+        info = gguf_info.read(model)
+        placement = plan(info, found, Request.of(settings))
         if len(placement.shares) > 1 or placement.ram_experts:
             sys.exit("The planner uses several GPUs, or keeps experts in RAM: that is not swept here.")
-        tried = points(placement, found.cores, asked.steps, devices)
+        everything, steps = placement.layers + 1, asked.steps + 1 if devices else 0
+        layers = sorted({round(everything * step / steps) for step in range(1, steps + 1)})
+        repacking = repacks(info, found.processor)
+        tried = points(placement, found.cores, layers, devices, repacking=repacking)
         results[model] = sweep(settings, model, tried, sizes)
         show(model, results[model])
     _write(devices, sizes, measured_on, results)
