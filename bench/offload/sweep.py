@@ -6,9 +6,9 @@
 Runs llama-bench, from the folder of the libraries that the engine uses: on the processor with numbers of
 threads, with and without repacked weights where any are; with --device also with layers on those devices
 together, all, ``--steps`` numbers between none and all, and the planner's. Every round runs each once, every
-other one backwards. The planner is not told of --device: what it chooses by itself is held against what somebody would
-find who tries. RPC workers are those of the setting ``rpc_workers``. Of each point a chat's time is reckoned
-from the medians.
+other one backwards. The planner is not told of --device: what it chooses by itself is held against what
+somebody would find who tries. RPC workers are those of the setting ``rpc_workers``. Of each point a chat's
+time is reckoned from the medians.
 
 Prints a table and what the planner's choice reaches of the best, and writes
 bench/results/MACHINE/offload-sweep-BACKEND.json; exit status 1 where it reaches less than 0.97. Experts in
