@@ -17,7 +17,8 @@ from pathlib import Path
 from bench.case import OURS, Bar, Case, Contender, Figure, Prepared, Sample, Wanted
 from kylin_convert import calibration, compare, imatrix, quantise, work
 from kylin_convert.calibration import LANGUAGES, Corpus
-from kylin_convert.divergence import Quality, Sampling
+from kylin_convert.divergence import Sampling
+from kylin_convert.quality import Quality
 from kylin_convert.quantise import Recipe
 from kylin_convert.tools import Toolbox
 from kylin_gguf import config, gguf_info

@@ -1,17 +1,20 @@
 """How well a catalogue's examples and a model understand MASSIVE's 60 intents, each a command.
 
-    python -m bench.massive TRAIN.jsonl DEV.jsonl --language zh [--examples 10] [--model GGUF] [--rows N]
+    python -m bench.massive TRAIN.jsonl DEV.jsonl --language zh [--examples 10] [--model GGUF] [--states DIR]
 
 The files have one JSON object a line with ``intent`` and, under ``zh`` and ``en``, the utterance (MASSIVE
 1.0, FitzGerald et al. 2022, CC BY 4.0). ``--examples``: so many of each intent, drawn by their hashes, or 0
 for all. No model is trained; what it is shown, and how what it makes of a row is weighed, is the product's
-own way. There is no "none" in MASSIVE: the best intent counts. Prints one JSON object.
+own way. There is no "none" in MASSIVE: the best intent counts. ``--states`` names a folder where hidden
+states are kept, for a run that is interrupted: with those, ``p50_ms`` is without the model. Prints one JSON
+object.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import hashlib
 import json
 import statistics
@@ -23,11 +26,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.kept_states import KeptStates
 from kylin_gguf import config
 from kylin_gguf.actuator.catalogue import Command, CommandCatalogue, Example
 from kylin_gguf.actuator.index import Index
 from kylin_gguf.actuator.shortlist import Scores
-from kylin_gguf.actuator.study import Study
+from kylin_gguf.actuator.study import HiddenStates, Study
 from kylin_gguf.actuator.values import Utterance
 from kylin_gguf.actuator.wording import normalise
 from kylin_gguf.model_states import ModelStates
@@ -74,7 +78,8 @@ def _best(scores: Scores) -> str | None:
     return max(scores.items(), key=lambda item: item[1])[0].command
 
 
-def _tell(event: Progress) -> None:
+def tell(event: Progress) -> None:
+    """Print how far learning is."""
     print(f"\r{event.stage} {event.fraction:.0%} ", end="", file=sys.stderr)
 
 
@@ -93,23 +98,27 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
     if not options.model:
         return found
     model = InstalledModel(options.model.stem, options.model, options.model.stat().st_size, writable=False)
-    with tempfile.TemporaryDirectory() as scratch:
-        pool = EnginePool(config.load({"speculation": "off", "cache_dir": scratch}))
-        try:
-            return found | {"model": model.name} | await _with_model(pool, model, index, dev, Path(scratch))
-        finally:
-            await pool.close()
 
-
-async def _with_model(
-    pool: EnginePool, model: InstalledModel, index: Index, dev: Sequence[Row], scratch: Path
-) -> dict[str, Any]:
     async def find() -> InstalledModel:
         return model
 
-    study, states = Study(scratch / "readouts", each=len(index.shortlist.examples)), ModelStates(pool, find)
+    async with contextlib.AsyncExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory())
+        pool = EnginePool(config.load({"speculation": "off", "cache_dir": scratch}))
+        stack.push_async_callback(pool.close)
+        states: HiddenStates = ModelStates(pool, find)
+        if options.states:
+            states = kept = KeptStates(states, options.states)
+            stack.push_async_callback(kept.write)
+        return found | {"model": model.name} | await _with_model(states, index, dev, Path(scratch))
+
+
+async def _with_model(
+    states: HiddenStates, index: Index, dev: Sequence[Row], scratch: Path
+) -> dict[str, Any]:
+    study = Study(scratch / "readouts", each=len(index.shortlist.examples))
     began = time.perf_counter()
-    await study.learn([index], states, _tell)
+    await study.learn([index], states, tell)
     learnt = time.perf_counter()
     right, times = [], []
     for row in dev:
@@ -135,6 +144,7 @@ def main() -> None:
     parser.add_argument("--language", choices=("zh", "en"), required=True)
     parser.add_argument("--examples", type=int, default=10)
     parser.add_argument("--model", type=Path)
+    parser.add_argument("--states", type=Path)
     parser.add_argument("--rows", type=int, default=0)
     print(json.dumps(asyncio.run(measure(parser.parse_args())), ensure_ascii=False))
 

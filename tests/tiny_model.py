@@ -10,9 +10,11 @@ import numpy as np
 TEMPLATE = "{% for m in messages %}{{ m.content }}{% endfor %}"
 
 
-def write_model(path: Path, vocabulary: int = 4, name: str = "Tiny", template: str = TEMPLATE) -> Path:
-    """Write the model and return its path."""
-    writer = gguf.GGUFWriter(path, "llama")
+def write_model(
+    path: Path, vocabulary: int = 4, name: str = "Tiny", template: str = TEMPLATE, tensors_a_file: int = 0
+) -> Path:
+    """Write the model and return its path; it is cut where ``tensors_a_file`` says how."""
+    writer = gguf.GGUFWriter(path, "llama", split_max_tensors=tensors_a_file)
     writer.add_name(name)
     writer.add_size_label("3K")
     writer.add_license("apache-2.0")

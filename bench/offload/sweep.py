@@ -1,18 +1,19 @@
 """The planner's choice against a sweep: how near does it come to the best that llama-bench finds?
 
     python -m bench.offload.sweep MODEL [MODEL ...] [--device DEVICE[,DEVICE]] [--steps 8] [--prompt 256]
-                                  [--answer 64] [--rounds 5]
+                                  [--answer 64] [--rounds 5] [--priority 0]
 
 Runs llama-bench, from the folder of the libraries that the engine uses: on the processor with numbers of
-threads, with and without repacked weights; with --device also with layers on those devices together, all,
-``--steps`` numbers between none and all, and the planner's. Every round runs each once, every other one
-backwards. The planner is not told of --device: what it chooses by itself is held against what somebody would
-find who tries. RPC workers are those of the setting ``rpc_workers``. Of each point a chat's time is reckoned
-from the medians.
+threads, with and without repacked weights where any are; with --device also with layers on those devices
+together, all, ``--steps`` numbers between none and all, and the planner's. Every round runs each once, every
+other one backwards. The planner is not told of --device: what it chooses by itself is held against what
+somebody would find who tries. RPC workers are those of the setting ``rpc_workers``. Of each point a chat's
+time is reckoned from the medians.
 
 Prints a table and what the planner's choice reaches of the best, and writes
 bench/results/MACHINE/offload-sweep-BACKEND.json; exit status 1 where it reaches less than 0.97. Experts in
-RAM and splits other than llama.cpp's own are not swept. Needs an idle machine.
+RAM and splits other than llama.cpp's own are not swept. Needs an idle machine; where there is none,
+--priority 5 has everything else stand still while llama-bench runs (chrt --fifo), for which it needs root.
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ from statistics import median
 from bench import record
 from kylin_gguf import config, gguf_info, native, rpc
 from kylin_gguf.engine import environment
+from kylin_gguf.gguf_info import GgufInfo
 from kylin_gguf.offload import machine
 from kylin_gguf.offload.plan import Request, plan
 from kylin_gguf.offload.speed import WORKLOADS
+from kylin_gguf.offload.weights import weights
 from kylin_gguf.records import Placement, Settings
 
 BOUND = 0.97
@@ -50,11 +53,12 @@ class Point:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Tokens of a prompt and of an answer, and rounds."""
+    """Tokens of a prompt and of an answer, rounds, and llama-bench's real-time priority, 0 for none."""
 
     prompt: int
     answer: int
     rounds: int
+    priority: int = 0
 
 
 @dataclass
@@ -74,7 +78,8 @@ class Speeds:
 def measure(settings: Settings, model: Path, point: Point, sizes: Sizes) -> tuple[float, float]:
     """Return tokens a second of a prompt and of an answer, each measured once after a warm-up."""
     tool = native.find(settings).tool("llama-bench")
-    command = [tool, "-m", model, "-t", point.threads, "-p", sizes.prompt, "-n", sizes.answer]
+    command = ["chrt", "--fifo", sizes.priority] if sizes.priority else []
+    command += [tool, "-m", model, "-t", point.threads, "-p", sizes.prompt, "-n", sizes.answer]
     if point.layers and settings.rpc_workers:
         command += ["-rpc", ",".join(settings.rpc_workers)]  # before their devices are named
     # As the engine does: a device that gets no layer is not used at all, and flash attention is on.
@@ -96,20 +101,26 @@ def told(devices: Sequence[str]) -> list[str]:
     return [f"RPC{next(counted)}" if rpc.named(name) else name for name in devices]
 
 
-def points(placement: Placement, cores: int, steps: int, devices: tuple[str, ...]) -> list[Point]:
-    """Return what to try, the planner's choice first."""
+def repacks(info: GgufInfo, processor: str) -> bool:
+    """Return whether any weight would be repacked: else with and without is the same."""
+    found = weights(info, processor)
+    return any(part.repacked for part in (*found.dense, *found.experts, found.output))
+
+
+def points(
+    placement: Placement, cores: int, layers: Sequence[int], devices: tuple[str, ...], *, repacking: bool
+) -> list[Point]:
+    """Return what to try, the planner's choice first; ``layers`` are numbers of them on ``devices``."""
     planned = Point(
         placement.threads,
         placement.gpu_layers,
-        placement.mode == "throughput",
+        placement.mode == "throughput" and repacking,
         tuple(share.device for share in placement.shares),
     )
     numbers = sorted({1, max(cores // 2, 1), cores, os.cpu_count() or 1, placement.threads})
-    found = [Point(threads, repack=repack) for threads in numbers for repack in (False, True)]
-    if devices:
-        everything = placement.layers + 1
-        counts = sorted({round(everything * step / (steps + 1)) for step in range(1, steps + 2)})
-        found += [Point(placement.threads, layers, devices=devices) for layers in counts]
+    ways = (False, True) if repacking else (False,)
+    found = [Point(threads, repack=repack) for threads in numbers for repack in ways]
+    found += [Point(placement.threads, count, devices=devices) for count in layers]
     return [planned, *(point for point in found if point != planned)]
 
 
@@ -148,7 +159,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("models", type=Path, nargs="+")
     parser.add_argument("--device", default="")
-    for name, usual in (("steps", 8), ("prompt", 256), ("answer", 64), ("rounds", 5)):
+    for name, usual in (
+        ("steps", 8),
+        ("prompt", 256),
+        ("answer", 64),
+        ("rounds", 5),
+        ("priority", 0),
+    ):
         parser.add_argument(f"--{name}", type=int, default=usual)
     asked = parser.parse_args()
     settings = replace(config.load(), device="")
@@ -156,14 +173,18 @@ def main() -> int:
     devices = tuple(filter(None, asked.device.split(",")))
     if absent := set(devices) - {device.name for device in found.accelerators}:
         sys.exit(f"There is no device {', '.join(sorted(absent))}.")
-    sizes = Sizes(asked.prompt, asked.answer, asked.rounds)
+    sizes = Sizes(asked.prompt, asked.answer, asked.rounds, asked.priority)
     measured_on = record.machine()  # before this adds to the load
     results = {}
     for model in asked.models:
-        placement = plan(gguf_info.read(model), found, Request.of(settings))
+        info = gguf_info.read(model)
+        placement = plan(info, found, Request.of(settings))
         if len(placement.shares) > 1 or placement.ram_experts:
             sys.exit("The planner uses several GPUs, or keeps experts in RAM: that is not swept here.")
-        tried = points(placement, found.cores, asked.steps, devices)
+        everything, steps = placement.layers + 1, asked.steps + 1 if devices else 0
+        layers = sorted({round(everything * step / steps) for step in range(1, steps + 1)})
+        repacking = repacks(info, found.processor)
+        tried = points(placement, found.cores, layers, devices, repacking=repacking)
         results[model] = sweep(settings, model, tried, sizes)
         show(model, results[model])
     _write(devices, sizes, measured_on, results)
@@ -182,6 +203,7 @@ def _write(
         "machine": measured_on,
         "versions": record.versions(),
         "tokens": {"prompt": sizes.prompt, "answer": sizes.answer},
+        "real_time_priority": sizes.priority,
         "models": {
             model.name: [asdict(point) | asdict(speeds) for point, speeds in measured.items()]
             for model, measured in results.items()

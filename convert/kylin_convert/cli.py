@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kylin_convert import compare_cli, estimate, pipeline, publish, source, view
+from kylin_convert import compare_cli, estimate, pipeline, publish, shards, source, view
 from kylin_convert.card import write as write_card
 from kylin_convert.quantise import Recipe
 from kylin_gguf import catalogue, config, gguf_info
@@ -122,8 +122,8 @@ def _default_quantisation(source_name: str, settings: Settings) -> str:
 
 
 def _stem(name: str) -> str:
-    """Return the model's name in that of a source, without the quantisation of one that is a GGUF."""
-    return _QUANTISED.sub("", Path(name).name.removesuffix(".gguf"))
+    """Return the model's name in that of a source, without how a GGUF is quantised and cut."""
+    return _QUANTISED.sub("", shards.SUFFIX.sub("", Path(name).name.removesuffix(".gguf")))
 
 
 def _override(text: str) -> tuple[str, str]:

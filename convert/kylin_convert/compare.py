@@ -8,7 +8,8 @@ from typing import Any
 
 from kylin_convert import reference
 from kylin_convert.calibration import Corpus
-from kylin_convert.divergence import Estimate, Quality, Sampling, difference, measure_against
+from kylin_convert.divergence import Sampling, measure_against
+from kylin_convert.quality import Estimate, Quality, difference
 from kylin_gguf.errors import UnsupportedModel
 from kylin_gguf.gguf_info import GgufInfo
 from kylin_gguf.records import ProgressCallback, Settings

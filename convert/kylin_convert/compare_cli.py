@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from kylin_convert import calibration, compare, plot, view
+from kylin_convert import calibration, compare, plot, shards, view
 from kylin_convert.compare import Compared
 from kylin_convert.divergence import Sampling
-from kylin_gguf import catalogue, config, gguf_info
+from kylin_gguf import catalogue, config
 from kylin_gguf.gguf_info import GgufInfo
 from kylin_gguf.records import Settings
 from kylin_gguf.store import Store
@@ -71,7 +71,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option
 
 
 def _model(name: str, settings: Settings) -> GgufInfo:
-    return gguf_info.read(Store(settings, catalogue.load(settings.catalogue)).resolve(name).path)
+    return shards.read(Store(settings, catalogue.load(settings.catalogue)).resolve(name).path)
 
 
 def _print(found: list[Compared]) -> None:

@@ -18,7 +18,7 @@ _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_
 """What the libraries that NumPy may be built with read."""
 _WRITE_BYTES_A_SECOND = 400e6
 """Hashing and writing a checkpoint; half of what an NVMe disk does."""
-_QUANTISED_A_SECOND = 10e6
+_QUANTISED_A_SECOND = 40e6
 """Weights a thread quantises to a k-quant with an importance matrix."""
 _WORKING_BYTES = 512 << 20
 """llama.cpp's own buffers, Python, and the rows that are being quantised."""

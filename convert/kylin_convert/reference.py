@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from kylin_convert import work
+from kylin_convert import shards, work
 from kylin_convert.calibration import Corpus
-from kylin_convert.divergence import Quality, Sampling, measure_reference
+from kylin_convert.divergence import Sampling, measure_reference
+from kylin_convert.quality import Quality
 from kylin_convert.tools import Toolbox
 from kylin_gguf.errors import VerificationFailed
 from kylin_gguf.gguf_info import GgufInfo
@@ -53,7 +54,7 @@ def opened(
     root = settings.cache_dir / "logits"
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
     inputs = {
-        "model": work.sha256_of(model.path),
+        "model": [work.sha256_of(path) for path in shards.files(model.path)],
         "text": corpus.text,
         "sampling": asdict(sampling),
         "llama.cpp": Toolbox(settings, root).version(),
@@ -62,22 +63,35 @@ def opened(
         toolbox = Toolbox(settings, directory)
         logits, record = directory / "logits.bin", directory / "quality.json"
         if not record.is_file():
-            needed = sampling.logits_bytes(model.vocab_size)
-            work.require_space(directory, needed)
-            partial = directory / "logits.part"
-            try:
-                with work.blaming_full_disk(partial, needed):
-                    quality = measure_reference(toolbox, model, corpus, sampling, partial, progress=progress)
-                    _check_size(partial, replace(sampling, chunks=len(quality.perplexities)), model)
-                work.sync(partial)
-                partial.replace(logits)
-            finally:
-                partial.unlink(missing_ok=True)
+            quality = _measure(toolbox, model, corpus, sampling, logits, progress)
             work.write_atomically(record, json.dumps(asdict(quality)))
         record.touch()  # what was used last is pruned last
         kept = Quality.from_json(json.loads(record.read_text(encoding="utf-8")))
         yield Reference(logits, replace(kept, text=corpus.name), toolbox)
     prune(root)
+
+
+def _measure(  # noqa: PLR0913, PLR0917 - as measure_reference
+    toolbox: Toolbox,
+    model: GgufInfo,
+    corpus: Corpus,
+    sampling: Sampling,
+    logits: Path,
+    progress: ProgressCallback,
+) -> Quality:
+    """Write the probabilities to ``logits``, whole or not at all, and return what was measured on the way."""
+    needed = sampling.logits_bytes(model.vocab_size)
+    work.require_space(logits.parent, needed)
+    partial = logits.with_suffix(".part")
+    try:
+        with work.blaming_full_disk(partial, needed):
+            quality = measure_reference(toolbox, model, corpus, sampling, partial, progress=progress)
+            _check_size(partial, replace(sampling, chunks=len(quality.perplexities)), model)
+        work.sync(partial)
+        partial.replace(logits)
+    finally:
+        partial.unlink(missing_ok=True)
+    return quality
 
 
 def _check_size(logits: Path, sampling: Sampling, model: GgufInfo) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from kylin_convert import lora, remote
+from kylin_convert import lora, remote, shards
 from kylin_convert.arch import family_of
 from kylin_convert.arch.base import Family
 from kylin_convert.arch.pooling import pooling_file
@@ -133,7 +133,8 @@ def open_path(path: Path, name: str = "", revision: str = "") -> Source:
     with path.open("rb") as file:
         if file.read(len(gguf_info.MAGIC)) != gguf_info.MAGIC:
             raise NotACheckpoint(str(path), "it is a file but not a GGUF")
-    return Source(name or str(path), path, revision, (path,), model=gguf_info.read(path))
+    model = shards.read(path)
+    return Source(name or str(path), model.path, revision, shards.files(path), model=model)
 
 
 def _open_checkpoint(checkpoint: Checkpoint, name: str, revision: str, *more: Path) -> Source:

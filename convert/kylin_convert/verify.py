@@ -9,8 +9,9 @@ import gguf
 import numpy as np
 
 from kylin_convert import calibration, divergence, reference
-from kylin_convert.divergence import Quality, Sampling
+from kylin_convert.divergence import Sampling
 from kylin_convert.imatrix import context_of
+from kylin_convert.quality import Quality
 from kylin_convert.tools import Toolbox
 from kylin_gguf.errors import VerificationFailed
 from kylin_gguf.gguf_info import GgufInfo

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kylin_gguf.actuator import ridge
 from kylin_gguf.actuator.ridge import Indices, Vector, targets
 from kylin_gguf.actuator.shortlist import Meaning
 
@@ -63,7 +64,7 @@ class Readout:
         A state that is no state adds nothing.
         """
         with np.errstate(all="ignore"):
-            outputs = trust * (_unit(state - self.mean) @ self.weights)
+            outputs = trust * ridge.outputs(_unit(state - self.mean), self.weights)
             outputs = np.nan_to_num(outputs, posinf=0.0, neginf=0.0)
         return dict(zip(self.meanings, outputs.tolist(), strict=True))
 

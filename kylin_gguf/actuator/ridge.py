@@ -54,6 +54,16 @@ def fit(kernel: Vector, classes: Indices, class_count: int, ridge: float) -> Vec
     return weights
 
 
+def outputs(inputs: Vector, weights: Vector) -> Vector:
+    """Return ``inputs``, shape (n,), times ``weights``, shape (n, classes).
+
+    Not with ``@``: BLAS shares so small a product among threads that wait for each other. On a machine whose
+    cores are busy that takes 16 ms instead of 0.3, and two idle ones save it 0.2.
+    """
+    product: Vector = np.einsum("i,ij->j", inputs, weights)
+    return product
+
+
 def targets(classes: Indices, class_count: int) -> Vector:
     """Return a 1 for each document's class and else 0, shape (documents, class_count)."""
     wanted = np.zeros((len(classes), class_count), np.float32)

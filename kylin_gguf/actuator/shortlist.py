@@ -85,7 +85,7 @@ class Shortlist:
     def match(self, text: str) -> Scores:
         """Compare normalised ``text`` with every example."""
         similarity = self._index.similarity(extract(self._repair(text), self._terms))
-        return self._mixed(similarity, similarity @ self._weights)
+        return self._mixed(similarity, ridge.outputs(similarity, self._weights))
 
     def nearest(self, text: str, count: int) -> tuple[tuple[Example, float], ...]:
         """Return the ``count`` examples that normalised ``text`` is most like, without the regression."""

@@ -197,11 +197,15 @@ class Context:
 
     def save(self, sequence: int) -> State:
         """Return what the cache holds of ``sequence``, shape (bytes,) (llama_state_seq_get_data)."""
-        size = llama_cpp.llama_state_seq_get_size(self.handle, sequence)
+        size = self.state_size(sequence)
         # Pages of its own go back to the system when the state is dropped; in the heap they leave holes.
         state = np.frombuffer(mmap.mmap(-1, max(size, 1)), np.uint8)
         written = llama_cpp.llama_state_seq_get_data(self.handle, _bytes(state), size, sequence)
         return state[:written]
+
+    def state_size(self, sequence: int) -> int:
+        """Return the bytes of what ``save`` would return (llama_state_seq_get_size)."""
+        return int(llama_cpp.llama_state_seq_get_size(self.handle, sequence))
 
     def restore(self, sequence: int, state: State) -> bool:
         """Put back what ``save`` returned, into an empty ``sequence`` (llama_state_seq_set_data).

@@ -31,12 +31,16 @@ class Parking:
         """Iterate over what is here, the longest parked first."""
         return iter(list(self._states.items()))
 
+    def can_hold(self, size: int) -> bool:
+        """Whether a state of so many bytes can be put here; others may have to give way."""
+        return size <= self._room
+
     def put(self, tokens: Sequence[int], state: State) -> None:
         """Keep ``state`` if it fits at all; what begins it is dropped, since it is in it."""
         key = tuple(tokens)
         for shorter in self._tree.match_whole(tokens)[0] | ({key} & self._states.keys()):
             self.take(shorter)
-        if state.size > self._room:
+        if not self.can_hold(state.size):
             return
         while self.taken + state.size > self._room:
             self.take(next(iter(self._states)))

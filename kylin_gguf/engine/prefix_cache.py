@@ -26,6 +26,10 @@ WORTH_READING = 16
 WORTH_KEEPING = 32
 """Tokens below which a prefix is computed again rather than parked or written to disk."""
 
+LONG_PROMPT = 256
+"""Tokens to compute from which on it pays to park what waits in the KV cache first. Beside 1,500 idle cells a
+prompt of 1,400 tokens took 6 % longer, ten times what a copy of them takes."""
+
 IDLE_SHARE = 8
 """One part in so many of the KV cache is left to prefixes that wait there besides the one used last."""
 
@@ -74,6 +78,12 @@ class PrefixCache:
 
         At least one token is left to compute, since its logits are what the request needs.
         """
+        slot, cached = self._take(prompt)
+        if len(prompt) - cached >= LONG_PROMPT:
+            self._clear_the_way()
+        return slot, cached
+
+    def _take(self, prompt: Sequence[int]) -> tuple[Slot, int]:
         wanted = prompt[:-1]
         source, shared = self._best(wanted)
         slot = self._put_back(wanted, shared + WORTH_READING)
@@ -190,6 +200,13 @@ class PrefixCache:
         if self._tree.own(slot) >= WORTH_KEEPING:
             self._parking.put(slot.tokens, self._context.save(slot.sequence))
         self._drop(slot)
+
+    def _clear_the_way(self) -> None:
+        """Park every idle slot that takes much room in the KV cache, but none that would be lost."""
+        for slot in [slot for slot in self._slots if not slot.busy]:
+            size = self._context.state_size(slot.sequence)
+            if self._tree.own(slot) >= WORTH_KEEPING and self._parking.can_hold(size):
+                self._park(slot)
 
     def _worth(self, slot: Slot) -> float:
         # A token costs more to compute the more tokens stand before it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 
@@ -44,6 +45,8 @@ def encode_prompt(
     return vocabulary.with_bos(tokens)
 
 
+# A conversation comes with all its messages each time; those of its newest turns are remembered.
+@functools.lru_cache(maxsize=32)
 def _suspicious(vocabulary: Vocabulary, text: str) -> bool:
     if _OPEN in text or _CLOSE in text:
         return True

@@ -107,7 +107,7 @@ def libraries(settings: Settings) -> LoadedLibraries:
 
 
 def probe(settings: Settings) -> Machine:
-    """Look at the machine. The first time, its devices are measured, which takes 0.7 seconds each.
+    """Look at the machine. The first time, its devices are measured, which takes about a second each.
 
     Raises:
         LibrariesMissing, LibraryLoadFailed: as ``libraries`` does.

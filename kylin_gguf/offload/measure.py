@@ -30,7 +30,7 @@ _PRODUCTS, _OTHERS = 7, 12
 and a network of three matrices; and two norms with their weights, rotations, cells to write, attention, sums.
 What more layers take longer counts, since each run waits for an answer once. So few layers that some run goes
 through between two turns of other programs."""
-_SECONDS = 0.15
+_SECONDS = 0.1
 """How long a product is repeated, after a first time that does not count."""
 _CONTEXT_BYTES = 1 << 20
 _SENT_BYTES = 16 << 20
@@ -72,9 +72,12 @@ class Measured(NamedTuple):
 
     bandwidth: float
     compute: float
-    link: float
-    delay: float
-    layer: float
+    link: float = 0.0
+    delay: float = 0.0
+    layer: float = 0.0
+
+
+Clock = Callable[[], float]
 
 
 def measured(name: str, threads: int) -> Measured:
@@ -91,18 +94,37 @@ def measured(name: str, threads: int) -> Measured:
         raise RuntimeError(f"{name} cannot be used")
     try:
         if threads:
-            _use_threads(library, handle, backend, threads)
-        reading = _seconds(library, backend, partial(_product, library, _ROWS, 1))
-        computing = _seconds(library, backend, partial(_product, library, _FEW_ROWS, _COLUMNS))
+            return _of_processor(library, handle, backend, threads)
         link, delay = _way(library, backend) if rpc.named(name) else (0.0, 0.0)
-        few, many = (
-            _seconds(library, backend, partial(_chain, library, layers)) for layers in (_FEW_LAYERS, _LAYERS)
-        )
+        return _speeds(library, backend, time.perf_counter)._replace(link=link, delay=delay)
     finally:
         library.ggml_backend_free(backend)
-    bandwidth, compute = _WIDTH * _ROWS * _Q8_0_BYTES / reading, 2 * _WIDTH * _FEW_ROWS * _COLUMNS / computing
-    layer = max(many - few, 0.0) / (_LAYERS - _FEW_LAYERS)
-    return Measured(bandwidth, compute, link, delay, layer)
+
+
+def _of_processor(library: Any, handle: int, backend: int, threads: int) -> Measured:
+    """Return the better of what ``threads`` do, and what one does in the time that it had the processor.
+    Beside other programs the threads wait for each other, so that together they seem up to a hundred times
+    slower; one thread's own time is the same."""
+    _use_threads(library, handle, backend, threads)
+    together = _speeds(library, backend, time.perf_counter)
+    _use_threads(library, handle, backend, 1)
+    alone = _speeds(library, backend, time.thread_time)
+    layer = min(filter(None, (together.layer, alone.layer)), default=0.0)
+    return Measured(*map(max, together, alone))._replace(layer=layer)
+
+
+def _speeds(library: Any, backend: int, clock: Clock) -> Measured:
+    """Return the speeds of what a ``backend`` computes with, in seconds of ``clock``."""
+    reading = _seconds(library, backend, clock, partial(_product, library, _ROWS, 1))
+    computing = _seconds(library, backend, clock, partial(_product, library, _FEW_ROWS, _COLUMNS))
+    few, many = (
+        _seconds(library, backend, clock, partial(_chain, library, count)) for count in (_FEW_LAYERS, _LAYERS)
+    )
+    return Measured(
+        bandwidth=_WIDTH * _ROWS * _Q8_0_BYTES / reading,
+        compute=2 * _WIDTH * _FEW_ROWS * _COLUMNS / computing,
+        layer=max(many - few, 0.0) / (_LAYERS - _FEW_LAYERS),
+    )
 
 
 def _way(library: Any, backend: int) -> tuple[float, float]:
@@ -159,7 +181,7 @@ def _chain(library: Any, layers: int, context: int) -> int:
     return int(values)
 
 
-def _seconds(library: Any, backend: int, build: Callable[[int], int]) -> float:
+def _seconds(library: Any, backend: int, clock: Clock, build: Callable[[int], int]) -> float:
     """Return how long the tensor that ``build`` defines in a context takes to compute at best."""
     with _context(library) as context:
         result = build(context)
@@ -170,24 +192,24 @@ def _seconds(library: Any, backend: int, build: Callable[[int], int]) -> float:
             raise MemoryError
         try:
             library.ggml_backend_buffer_clear(buffer, 0)
-            _run(library, backend, graph, result)
+            _run(library, backend, clock, graph, result)
             best, end = float("inf"), time.perf_counter() + _SECONDS
             while time.perf_counter() < end:
-                best = min(best, _run(library, backend, graph, result))
+                best = min(best, _run(library, backend, clock, graph, result))
         finally:
             library.ggml_backend_buffer_free(buffer)
     return best
 
 
-def _run(library: Any, backend: int, graph: int, result: int) -> float:
+def _run(library: Any, backend: int, clock: Clock, graph: int, result: int) -> float:
     value = ctypes.c_float()
-    began = time.perf_counter()
+    began = clock()
     if library.ggml_backend_graph_compute(backend, graph) != 0:
         raise RuntimeError("ggml_backend_graph_compute failed")
     library.ggml_backend_synchronize(backend)
     # A remote device has only been told to compute; a value of the result is there when it is done.
     library.ggml_backend_tensor_get(result, ctypes.byref(value), 0, ctypes.sizeof(value))
-    return time.perf_counter() - began
+    return clock() - began
 
 
 @contextmanager

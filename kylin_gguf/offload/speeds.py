@@ -24,7 +24,7 @@ from kylin_gguf.records import Device, Settings
 log = logging.getLogger(__name__)
 
 _SECONDS = 60
-"""A device that takes longer is not worth using; usual is 0.7 seconds each."""
+"""A device that takes longer is not worth using; usual is a second each."""
 
 _TIMES = 3
 _APART_SECONDS = 3600

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gguf import GGUFReader, GGUFWriter
 
 from kylin_convert import manifest, pipeline, quantise, verify
 from kylin_convert.quantise import Recipe
@@ -327,6 +328,41 @@ def test_every_quantisation_of_this_llama_cpp_can_be_made(
         verify.check_structure(source, gguf_info.read(made), planned.types)
 
 
+def test_a_model_in_several_files_gives_what_it_gives_in_one(
+    own: Settings, checkpoint: Path, tmp_path: Path
+) -> None:
+    whole, cut = tmp_path / "whole.gguf", tmp_path / "cut.gguf"
+    _convert(checkpoint, whole, "F16", own)
+    _cut(whole, cut, 8)
+    second = tmp_path / "cut-00002-of-00003.gguf"
+    for source, output in ((whole, "a.gguf"), (second, "b.gguf")):
+        notes, made = _convert(source, tmp_path / output, "Q4_K_M", own)
+        assert notes.stages[:3] == ["hash", "imatrix", "quantise"]
+    assert made.source["files"].keys() == {f"cut-0000{number}-of-00003.gguf" for number in (1, 2, 3)}
+    tensors = [
+        [(tensor.name, tensor.data.tobytes()) for tensor in GGUFReader(tmp_path / name).tensors]
+        for name in ("a.gguf", "b.gguf")
+    ]
+    assert tensors[0] == tensors[1]
+    assert not any(key.startswith("split.") for key in gguf_info.read(tmp_path / "b.gguf").metadata)
+
+
+def _cut(whole: Path, target: Path, tensors_a_file: int) -> None:
+    """Write a GGUF again, in several files."""
+    reader = GGUFReader(whole)
+    writer = GGUFWriter(target, "llama", split_max_tensors=tensors_a_file)
+    writer.kv_data[0].clear()
+    for name, field in reader.fields.items():
+        if not name.startswith("GGUF."):
+            writer.add_key_value(name, field.contents(), field.types[0], field.types[-1])
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 def test_a_matrix_is_taken_from_elsewhere_if_it_fits(own: Settings, checkpoint: Path, tmp_path: Path) -> None:
     _, first = _convert(checkpoint, tmp_path / "first.gguf", "Q4_K_M", own)
     (weights,) = own.cache_dir.glob("convert/*/imatrix-*.gguf")
@@ -348,7 +384,7 @@ def test_a_measurement_goes_on_where_it_was_stopped(own: Settings, checkpoint: P
     _convert(checkpoint, tmp_path / "a.gguf", "Q4_K_M", replace(own, cache_dir=whole))
     with _command(own, "convert", str(checkpoint), "-o", str(tmp_path / "b.gguf"), "--json") as process:
         for event in _events(process):
-            if event.get("stage") == "imatrix" and event["done"]:
+            if event.get("stage") == "imatrix" and event["done"] > 16:  # in the second piece
                 process.send_signal(signal.SIGKILL)
                 break
     assert len(list(own.cache_dir.glob("convert/*/*.piece-*.gguf"))) == 1

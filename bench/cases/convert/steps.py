@@ -3,7 +3,8 @@
 With a Hugging Face folder in ``KYLIN_BENCH_CHECKPOINT``, llama.cpp's source in ``KYLIN_BENCH_UPSTREAM`` and a
 Python that has torch in ``KYLIN_BENCH_TORCH_PYTHON``, the step from the checkpoint to an unquantised file is
 measured, too, and the others read that file. ``KYLIN_BENCH_TOOLS`` is a directory with llama.cpp's tools as
-upstream has them; without it they are those that we use, our patches included.
+upstream has them; without it they are those that we use, our patches included. They run as upstream's
+documentation runs them, so that llama-imatrix computes the perplexity, too.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ import pytest
 from kylin_convert import compare, divergence, plot, reference, verify
 from kylin_convert.calibration import LANGUAGES, Corpus, held_out, read_text
 from kylin_convert.compare import Compared
-from kylin_convert.divergence import TOOL, Quality, Sampling, difference
+from kylin_convert.divergence import TOOL, Sampling
+from kylin_convert.quality import Quality, difference
 from kylin_convert.tools import Toolbox
 from kylin_gguf import config, gguf_info
 from kylin_gguf.errors import (

@@ -103,6 +103,7 @@ def test_times_grow_with_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
         ("model-F16.gguf", "model"),
         ("model-IQ4_XS.gguf", "model"),
         ("mini-q.gguf", "mini-q"),
+        ("/a/Qwen3-8B-Q8_0-00001-of-00003.gguf", "Qwen3-8B"),
     ],
 )
 def test_outputs_are_named_after_the_model(source: str, stem: str) -> None:

@@ -75,6 +75,9 @@ class FakeContext:
     def save(self, sequence: int) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
         return np.array(self.holds(sequence), np.int32).view(np.uint8)
 
+    def state_size(self, sequence: int) -> int:
+        return self.save(sequence).size
+
     def restore(self, sequence: int, state: np.ndarray[tuple[int], np.dtype[np.uint8]]) -> bool:
         tokens = state.view(np.int32).tolist()
         if len(self.cells) + len(tokens) > self.length:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from kylin_gguf.engine.context import State
 from kylin_gguf.engine.parking import Parking
-from kylin_gguf.engine.prefix_cache import WORTH_KEEPING, PrefixCache, Slot
+from kylin_gguf.engine.prefix_cache import LONG_PROMPT, WORTH_KEEPING, PrefixCache, Slot
 from kylin_gguf.engine.prefix_store import PrefixStore
 
 from .fakes import SEQUENCES, FakeContext
@@ -195,6 +196,27 @@ def test_short_prefixes_stay_while_they_are_few() -> None:
         slot, _ = fill(context, cache, [base + k for k in range(20)])
         cache.release(slot)
     assert len(context.cells) == 60 and not cache.cluttered
+
+
+def test_what_waits_makes_way_for_a_long_prompt() -> None:
+    context = FakeContext(length=1600)
+    cache = PrefixCache(context)  # type: ignore[arg-type]
+    first = list(range(1000, 1100))
+    cache.release(fill(context, cache, first)[0])
+    cache.release(fill(context, cache, list(range(2000, 2000 + LONG_PROMPT - 1)))[0])
+    assert len(context.cells) == 100 + LONG_PROMPT - 1, "a short one is computed beside it"
+    fill(context, cache, list(range(3000, 3000 + LONG_PROMPT)))
+    assert len(context.cells) == LONG_PROMPT
+    assert fill(context, cache, [*first, 7])[1] == 100
+
+
+def test_nothing_that_cannot_be_parked_makes_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = FakeContext(length=1600)
+    cache = PrefixCache(context)  # type: ignore[arg-type]
+    monkeypatch.setattr(cache, "_parking", Parking(room=100))
+    cache.release(fill(context, cache, list(range(1000, 1100)))[0])
+    fill(context, cache, list(range(3000, 3000 + LONG_PROMPT)))
+    assert len(context.cells) == 100 + LONG_PROMPT
 
 
 def test_what_is_evicted_is_parked() -> None:
