@@ -96,6 +96,17 @@ _ORDER = (
     ),
     Headline(
         "convert/steps",
+        "total_s",
+        {
+            "en": "A checkpoint of 1.5B weights to Q4_K_M, importance matrix included",
+            "zh": "1.5B 检查点转为 Q4_K_M，含重要性矩阵",
+        },
+        model="f16",
+        peer="llama.cpp's tools",
+        peer_words={"en": "llama.cpp's converter and tools", "zh": "llama.cpp 的转换脚本与工具"},
+    ),
+    Headline(
+        "convert/steps",
         "write_rss",
         {
             "en": "Memory to write the unquantised GGUF of a 1.5B model",
