@@ -98,8 +98,8 @@ _ORDER = (
         "convert/steps",
         "total_s",
         {
-            "en": "A checkpoint of 1.5B weights to Q4_K_M, importance matrix included",
-            "zh": "1.5B 检查点转为 Q4_K_M，含重要性矩阵",
+            "en": "A checkpoint of 1.5B weights to Q4_K_M, with an importance matrix of 4 chunks",
+            "zh": "1.5B 检查点转为 Q4_K_M，含 4 块的重要性矩阵",
         },
         model="f16",
         peer="llama.cpp's tools",
