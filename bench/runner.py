@@ -14,8 +14,8 @@ from bench.case import Case, Contender, Dropped, Prepared, Round, Sample, Unfair
 Say = Callable[[str], None]
 
 SETTLING_S = 0.3
-"""What a contender has after a sample before it is stopped: idle moments are when caches are tidied, and whoever
-reads an answer leaves more of them."""
+"""What a contender has after a sample before it is stopped: idle moments are when caches are tidied, and
+whoever reads an answer leaves more of them."""
 
 STANDING = "TtZX"
 """States of a process that takes no processor time: stopped, traced, a zombie, gone."""

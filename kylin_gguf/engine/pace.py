@@ -11,8 +11,8 @@ STRETCH = 2.6
 is left to three times, which is where readers notice: no step takes quite what the last one took."""
 
 TICK_S = 0.004
-"""What it costs a step when another process gets its processor for a tick (Linux at 250 Hz). Short steps leave
-room for that, too, but not less than ``LEAST_STRETCH`` allows."""
+"""What it costs a step when another process gets its processor for a tick (Linux at 250 Hz). Short steps
+leave room for that, too, but not less than ``LEAST_STRETCH`` allows."""
 
 LEAST_STRETCH = 2.0
 
@@ -44,8 +44,8 @@ class Pace:
         self._streams, self._base = 0, 0.0
         """What the ratios were measured beside: the number of streams, and seconds of a plain step."""
         self._usual = 0.0
-        """Seconds of a plain step before the prompt came. It makes the context longer, and plain steps slower
-        with it; readers compare with what they had."""
+        """Seconds of a plain step before the prompt came, 0 where none is there. A prompt makes the context
+        longer, and plain steps slower with it; readers compare with what they had."""
         self._beside_prompt = False
         """Whether a prompt waited for a part of the last step."""
         self._ratios: dict[int, deque[float]] = {}
@@ -68,14 +68,14 @@ class Pace:
 
     def _observe_plain(self, streams: int, seconds: float, *, beside_prompt: bool) -> None:
         before = self._plain.get(streams)
-        was = median(before) if before else 0.0
+        was = median(before) if before and beside_prompt else 0.0
         _note(self._plain, streams, seconds)
-        now = median(self._plain[streams])
-        if not beside_prompt:
-            self._usual = now
-        elif was and not 1 / _JUMP < now / was < _JUMP:
-            self._usual *= now / was
         self._plain_at = self._steps
+        if not beside_prompt:
+            self._usual = 0.0
+        elif was:
+            jump = median(self._plain[streams]) / was
+            self._usual *= 1.0 if 1 / _JUMP < jump < _JUMP else jump
 
     def chunk(self, streams: int, room: int, late_s: float = 0.0) -> int:
         """Return how many prompt tokens to take into a step beside ``streams``, at most ``room``.
@@ -90,7 +90,7 @@ class Pace:
         self._skipped = late_s > LATE * plain and not self._skipped
         if self._skipped:
             return 0
-        if streams != self._streams:
+        if streams != self._streams or not self._usual:
             self._usual = plain
         if streams != self._streams or not 1 / _CHANGED < plain / self._base < _CHANGED:
             self._streams, self._base, self._ratios = streams, plain, {}
