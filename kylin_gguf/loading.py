@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from kylin_gguf.offload import machine, remembered
 from kylin_gguf.offload.ladder import ladder, worth_stepping_down
 from kylin_gguf.offload.plan import Request, plan
 from kylin_gguf.offload.remembered import Remembered
-from kylin_gguf.records import InstalledModel, Placement, Settings
+from kylin_gguf.records import InstalledModel, Placement, Power, Settings
 from kylin_gguf.translation import N_, translate
 
 log = logging.getLogger(__name__)
@@ -34,8 +34,9 @@ _PLAN_OPTIONS = ("context_length", "device")
 class Loader:
     """Starts workers. ``lost`` tells it of those that died with a request."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, power: Callable[[], Power] = Power) -> None:
+        """``power`` tells where the machine's power comes from now."""
+        self._settings, self._power = settings, power
         self._remembered = Remembered(settings.cache_dir / "placements")
         self._rungs: dict[Path, int] = {}
         """The rung that each model's worker was started on."""
@@ -53,13 +54,14 @@ class Loader:
         """
         request = _request(self._settings, options)
         info = await asyncio.to_thread(gguf_info.read, model.path)
-        return plan(info, await asyncio.to_thread(machine.probe, self._settings), request)
+        found = await asyncio.to_thread(machine.probe, self._settings, self._power())
+        return plan(info, found, request)
 
     async def placements(self, model: InstalledModel) -> tuple[str, list[Placement]]:
         """Return what to try in turn, the same one never twice, and the key to remember it under."""
         request = Request.of(self._settings)
         info = await asyncio.to_thread(gguf_info.read, model.path)
-        found = await asyncio.to_thread(machine.probe, self._settings)
+        found = await asyncio.to_thread(machine.probe, self._settings, self._power())
         tried: list[Placement] = []
         for wanted in ladder(request, plan(info, found, request)):
             placement = plan(info, found, wanted)

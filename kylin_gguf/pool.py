@@ -7,6 +7,7 @@ import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,12 +16,15 @@ from kylin_gguf.engine.backoff import Backoff
 from kylin_gguf.engine.process import EngineProcess, Listeners
 from kylin_gguf.errors import WorkerDied, WorkerHung
 from kylin_gguf.offload import machine
+from kylin_gguf.offload.heat import Heat
+from kylin_gguf.offload.power import saves
 from kylin_gguf.offload.pressure import SCARCE, memory_pressure
 from kylin_gguf.records import (
     Activity,
     InstalledModel,
     LoadedModel,
     Placement,
+    Power,
     Progress,
     ProgressCallback,
     Settings,
@@ -50,6 +54,11 @@ class EnginePool:
         self._locks: dict[Path, asyncio.Lock] = {}
         self._backoffs: dict[Path, Backoff] = {}
         self._sweeper: asyncio.Task[None] | None = None
+        self.power = Power()
+        """Where the machine's power comes from, and whether the processor is too warm."""
+        self._heat = Heat()
+        self._thrift = (saves(settings.power, self.power), False)
+        """What workers were told of it: whether to save energy, and whether the machine runs on battery."""
         self.on_change: Callable[[], None] = lambda: None
         """Called after a model was loaded or unloaded."""
 
@@ -58,7 +67,7 @@ class EnginePool:
         # Its planner needs numpy, a third of the memory of a service that nobody uses.
         from kylin_gguf.loading import Loader  # noqa: PLC0415
 
-        return Loader(self._settings)
+        return Loader(self._settings, lambda: self.power)
 
     @property
     def busy(self) -> bool:
@@ -132,6 +141,8 @@ class EnginePool:
         self._backoffs.pop(model.path, None)
         reasons = "; ".join(engine.placement.reasons)
         log.info("loaded %s in %.2f s: %s", model.name, engine.load_s, reasons)
+        if any(self._thrift):
+            engine.heed_power(*self._thrift)
         self._engines[model.path] = engine
         self._used[model.path] = time.monotonic()
         self._sweeper = self._sweeper or asyncio.ensure_future(self._sweep())
@@ -157,6 +168,18 @@ class EnginePool:
                 log.info("unloading %s: %s", engine.model.name, why)
                 await engine.stop()
 
+    def heed_power(self, power: Power) -> None:
+        """Take in where the power comes from."""
+        self.power = replace(power, hot=self.power.hot)
+        self._tell_power()
+
+    def _tell_power(self) -> None:
+        thrift = saves(self._settings.power, self.power), self.power.on_battery is True
+        if thrift != self._thrift:
+            self._thrift = thrift
+            for engine in self._engines.values():
+                engine.heed_power(*thrift)
+
     def _changed(self) -> None:
         self.on_change()
 
@@ -170,6 +193,8 @@ class EnginePool:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
+            self.power = replace(self.power, hot=await asyncio.to_thread(self._heat.hot))
+            self._tell_power()
             for path, engine in self._engines.items():
                 if engine.busy:
                     self._used[path] = time.monotonic()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from kylin_gguf.records.power import SavingState
+
 
 @dataclass(frozen=True)
 class Activity:
@@ -37,6 +39,12 @@ class Activity:
     """Seconds in decodes that computed prompts. Those that also went on with answers count in both."""
     generated_s: float = 0.0
     """Seconds in decodes that went on with answers."""
+    threads: int = 0
+    """Of the processor that the last step had; 0 for a model that embeds."""
+    saving: SavingState = "off"
+    energy_j: float = 0.0
+    """Joules that the meter in use counted: what the processor packages took, or the whole machine from its
+    battery, everything else that ran included. 0 where there is no meter that may be read."""
     texts: int = 0
     """Texts turned into vectors, or looked at for the command that they ask for."""
 

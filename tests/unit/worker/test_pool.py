@@ -14,8 +14,9 @@ from kylin_gguf.engine.memory import ProcessMemory
 from kylin_gguf.engine.process import Listeners
 from kylin_gguf.errors import KylinError, LoadFailed, OutOfMemory, RestartDelayed, WorkerDied
 from kylin_gguf.loading import Loader
+from kylin_gguf.offload.heat import Heat
 from kylin_gguf.pool import EnginePool
-from kylin_gguf.records import InstalledModel, Placement, Settings, Share, Speculation
+from kylin_gguf.records import InstalledModel, Placement, Power, Settings, Share, Speculation
 
 TOY = InstalledModel("toy", Path("/models/toy.gguf"), 1, False)
 
@@ -51,6 +52,10 @@ class FakeEngine:
         self.may_stop = asyncio.Event()
         self.may_stop.set()
         self.stepped_down = ""
+        self.thrift = [(False, False)]
+
+    def heed_power(self, save: bool, on_battery: bool) -> None:
+        self.thrift.append((save, on_battery))
 
     speculation = Speculation()
     buffers: ClassVar = {}
@@ -85,6 +90,14 @@ class Starts:
         if self.errors:
             raise self.errors.pop(0)
         return FakeEngine(model, placement, listeners.ended)
+
+
+class Hot(Heat):
+    def __init__(self) -> None:
+        pass
+
+    def hot(self) -> bool:
+        return True
 
 
 class Clock:
@@ -138,6 +151,32 @@ async def test_a_model_that_keeps_dying_is_not_started_in_a_hot_loop(
     with pytest.raises(RestartDelayed) as caught:
         await engines.acquire(TOY)
     assert caught.value.failures == 1, "a success did not reset the count"
+    await engines.close()
+
+
+async def test_workers_are_told_when_energy_is_to_be_saved(engines: Pool, starts: Starts) -> None:
+    first = await engines.acquire(TOY)
+    assert first.thrift == [(False, False)], "as a worker begins"
+    engines.heed_power(Power(on_battery=True))
+    engines.heed_power(Power(on_battery=True, profile="balanced"))
+    assert first.thrift[1:] == [(True, True)], "once"
+    await engines.unload(TOY)
+    second = await engines.acquire(TOY)
+    assert second.thrift[1:] == [(True, True)]
+    engines.heed_power(Power(on_battery=False))
+    assert second.thrift[2:] == [(False, False)]
+    await engines.close()
+
+
+async def test_a_processor_that_is_too_warm_saves_energy(engines: Pool, starts: Starts) -> None:
+    engine = await engines.acquire(TOY)
+    engines._heat = Hot()
+    async with asyncio.timeout(20):
+        while len(engine.thrift) < 2:
+            await asyncio.sleep(0.001)
+    assert engine.thrift[1:] == [(True, False)] and engines.power.hot
+    engines.heed_power(Power(on_battery=False, profile="balanced"))
+    assert engines.power.hot, "that the plug is in makes nothing cooler"
     await engines.close()
 
 
