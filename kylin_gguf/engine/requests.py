@@ -25,6 +25,7 @@ from kylin_gguf.engine.embedding.queue import EmbeddingQueue, Report, Request
 from kylin_gguf.engine.embedding.understanding import Understanding
 from kylin_gguf.engine.history import fit, room_for_prompt
 from kylin_gguf.engine.model import LogTail, Model
+from kylin_gguf.engine.placing import free_memory
 from kylin_gguf.engine.prefix_cache import PrefixCache
 from kylin_gguf.engine.prefix_store import PrefixStore, fingerprint
 from kylin_gguf.engine.prompt import encode_prompt
@@ -267,6 +268,7 @@ class Requests:
             found,
             waiting=found.waiting + sum(map(len, embedding)),
             texts=sum(queue.texts for queue in embedding),
+            device_free=free_memory(self._placement),
             energy_j=(self._meter.joules() if self._meter else None) or 0.0,
         )
         self._send({"event": "activity", "id": request_id, "activity": found.to_json()})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from kylin_gguf.energy import Meter
@@ -58,6 +59,37 @@ def cheapest(costs: Mapping[int, Cost], most: int) -> int:
     return best
 
 
+@dataclass
+class _Trial:
+    """One count that is being measured. How long steps take shows at once, what they take when the meter has
+    settled."""
+
+    count: int
+    settled_at: float
+    steps: int = 0
+    seconds: float = 0.0
+    measured_steps: int = 0
+    measured_s: float = 0.0
+    joules: float = 0.0
+
+    def add(self, began: float, seconds: float, joules: float) -> None:
+        """Note a step."""
+        self.steps += 1
+        self.seconds += seconds
+        if began >= self.settled_at:
+            self.measured_steps += 1
+            self.measured_s += seconds
+            self.joules += joules
+
+    def hopeless(self, fastest: float) -> bool:
+        """Return whether it is far too slow beside a count whose steps take ``fastest`` seconds."""
+        return self.seconds / self.steps * FLOOR > _HOPELESS * fastest
+
+    def cost(self) -> Cost:
+        """Return what was found."""
+        return Cost(self.joules / self.measured_steps, self.seconds / self.steps)
+
+
 class Thrift:
     """Tries the counts in turn while answers are given, and keeps to the cheapest."""
 
@@ -65,14 +97,19 @@ class Thrift:
         """Begin with ``most`` threads. ``clock``: seconds, of any beginning."""
         self._most, self._meter, self._clock = most, meter, clock
         self._chosen = most
-        self._ended = float("-inf")
+        self._costs: dict[int, Cost] = {}
+        self._left: tuple[int, ...] = counts(most)
+        self._trial: _Trial | None = None
         self._renew_at = float("inf")
-        self._begin()
+        self._began = self._ended = float("-inf")
+        self._before: float | None = None
+        """What the meter told before the step, if it is measured."""
+        self._take_next()
 
     @property
     def state(self) -> SavingState:
         """How far it is."""
-        if self._trying is not None:
+        if self._trial:
             return "measuring"
         return "found" if self._costs else "unmeasured"
 
@@ -83,73 +120,58 @@ class Thrift:
             return self._most
         now = self._clock()
         if now >= self._renew_at:
-            self._begin()
-        if self._trying is None or tokens != 1:  # steps of several tokens cost more, and differ
+            self._costs, self._left = {}, counts(self._most)
+            self._take_next()
+        if self._trial is None or tokens != 1:  # steps of several tokens cost more, and differ
             return self._chosen
         if now - self._ended > PAUSE_S:
-            self._settled_at = now + self._meter.settle_s
+            self._trial.settled_at = now + self._meter.settle_s
         self._began, self._before = now, self._meter.joules()
         if self._before is None:
             self._give_up()
             return self._most
-        return self._trying
+        return self._trial.count
 
     def observe(self, seconds: float) -> None:
         """Note how long the step took that ``next`` was asked for."""
         self._ended = self._clock()
-        if self._trying is None or self._before is None:
+        if self._trial is None or self._before is None:
             return
         joules = self._meter.joules()
         if joules is None:
             self._give_up()
             return
-        self._steps += 1
-        self._seconds += seconds
-        if self._began >= self._settled_at:
-            self._measured += 1
-            self._measured_s += seconds
-            self._joules += joules - self._before
-        if self._measured_s >= self._meter.window_s:
-            self._costs[self._trying] = Cost(self._joules / self._measured, self._seconds / self._steps)
+        self._trial.add(self._began, seconds, joules - self._before)
+        if self._trial.measured_s >= self._meter.window_s:
+            self._costs[self._trial.count] = self._trial.cost()
             self._take_next()
-        elif self._steps == _TRIED_STEPS and self._hopeless():
+        elif self._trial.steps == _TRIED_STEPS and self._trial.hopeless(self._fastest()):
             self._left = ()  # fewer threads would be slower still
             self._take_next()
 
     def disturbed(self) -> None:
         """Other programs have begun to use the processor: what is being measured is theirs, too."""
-        if self._trying is not None:
-            self._try(self._trying)
+        if self._trial:
+            self._try(self._trial.count)
 
-    def _begin(self) -> None:
-        self._costs: dict[int, Cost] = {}
-        self._left = counts(self._most)
-        self._renew_at = float("inf")
-        self._take_next()
+    def _fastest(self) -> float:
+        return min((cost.seconds for cost in self._costs.values()), default=float("inf"))
 
     def _take_next(self) -> None:
+        """Try the next count; when there is none, choose."""
         if self._left:
-            first, *rest = self._left
-            self._left = tuple(rest)
-            self._try(first)
+            self._try(self._left[0])
+            self._left = self._left[1:]
+            self._renew_at = float("inf")
             return
-        self._trying = None
+        self._trial = None
         self._chosen = cheapest(self._costs, self._most)
         self._renew_at = self._clock() + RENEW_S
 
     def _try(self, count: int) -> None:
-        self._trying: int | None = count
-        self._before: float | None = None
-        self._began = 0.0
-        self._settled_at = self._clock() + self._meter.settle_s
-        self._steps = self._measured = 0
-        self._seconds = self._measured_s = self._joules = 0.0
-
-    def _hopeless(self) -> bool:
-        fastest = min((cost.seconds for cost in self._costs.values()), default=float("inf"))
-        return self._seconds / self._steps * FLOOR > _HOPELESS * fastest
+        self._trial, self._before = _Trial(count, self._clock() + self._meter.settle_s), None
 
     def _give_up(self) -> None:
         """The meter tells nothing any more: all threads, as without one."""
-        self._trying, self._chosen, self._costs = None, self._most, {}
+        self._trial, self._chosen, self._costs = None, self._most, {}
         self._renew_at = float("inf")

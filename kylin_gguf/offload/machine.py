@@ -16,6 +16,9 @@ from kylin_gguf.offload import lent, speeds
 from kylin_gguf.offload.processors import CGROUPS, useful_cores
 from kylin_gguf.records import Device, FailedPlugin, Power, Settings
 
+GPU_MARGIN = 512 << 20
+"""Device memory left for the desktop's compositor and for what the estimate misses."""
+
 _PROBE_SECONDS = 60
 _NOT_TOLD = Power()
 

@@ -10,13 +10,10 @@ from kylin_gguf.errors import DeviceMissing
 from kylin_gguf.gguf_info import GgufInfo
 from kylin_gguf.offload import power, speed
 from kylin_gguf.offload.estimate import Estimator, Layout, Memory, Run
-from kylin_gguf.offload.machine import Machine
+from kylin_gguf.offload.machine import GPU_MARGIN, Machine
 from kylin_gguf.offload.search import Room, Search, Way
 from kylin_gguf.records import Device, KvType, LoadMode, Placement, PowerMode, Settings, Share
 from kylin_gguf.translation import N_, translate
-
-GPU_MARGIN = 512 * 1024 * 1024
-"""Device memory left for the desktop's compositor and for what the estimate misses."""
 
 RAM_SHARE = 0.9
 """How much of the available RAM a model may take: programs grow."""

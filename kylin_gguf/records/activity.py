@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from kylin_gguf.records.power import SavingState
@@ -45,6 +46,8 @@ class Activity:
     energy_j: float = 0.0
     """Joules that the meter in use counted: what the processor packages took, or the whole machine from its
     battery, everything else that ran included. 0 where there is no meter that may be read."""
+    device_free: Mapping[str, int] = field(default_factory=dict)
+    """Bytes that are free now on each GPU that the model uses, by the device's name."""
     texts: int = 0
     """Texts turned into vectors, or looked at for the command that they ask for."""
 

@@ -105,6 +105,7 @@ async def test_statistics_arrive_with_the_documented_types(client: Client) -> No
         "generated_s",
         "energy_j",
     }
+    assert model.pop("device_free").signature == "a{sv}"
     assert {value.signature for value in model.values()} == {"s", "x", "d"}
     power = reply.body[0]["power"].value
     assert {key: value.signature for key, value in power.items()} == {
