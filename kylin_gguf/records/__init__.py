@@ -18,6 +18,7 @@ from kylin_gguf.records.models import (
     Speculation,
     SpeculationWay,
 )
+from kylin_gguf.records.power import Power, PowerMode, SavingState
 from kylin_gguf.records.progress import Progress, ProgressCallback, no_progress
 from kylin_gguf.records.requests import StatesRequest, Usage
 from kylin_gguf.records.sampling import SamplingOptions
@@ -42,11 +43,14 @@ __all__ = [
     "Message",
     "Overflow",
     "Placement",
+    "Power",
+    "PowerMode",
     "Progress",
     "ProgressCallback",
     "ResultValue",
     "Role",
     "SamplingOptions",
+    "SavingState",
     "Settings",
     "Share",
     "Speculation",
