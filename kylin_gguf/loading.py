@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from kylin_gguf import call_options, gguf_info
@@ -37,11 +36,11 @@ class Loader:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._remembered = Remembered(settings.cache_dir / "placements")
-        self._rungs: dict[Path, int] = {}
-        """The rung that each model's worker was started on."""
-        self._least: dict[Path, int] = {}
+        self._rungs: dict[str, int] = {}
+        """By the model's reference: the rung that each model's worker was started on."""
+        self._least: dict[str, int] = {}
         """The rung to begin with, where the one before it has let a request down."""
-        self._lost: dict[Path, str] = {}
+        self._lost: dict[str, str] = {}
         """How it did, until the next worker can tell."""
 
     async def plan(self, model: InstalledModel, options: Mapping[str, Any]) -> Placement:
@@ -75,7 +74,7 @@ class Loader:
         """
         key, placements = await self.placements(model)
         last = len(placements) - 1
-        first = min(max(self._remembered.rung(key), self._least.get(model.path, 0)), last)
+        first = min(max(self._remembered.rung(key), self._least.get(model.reference, 0)), last)
         failure: KylinError | None = None
         for rung in range(first, last + 1):
             placement = _explained(placements[rung], failure) if rung else placements[rung]
@@ -87,9 +86,9 @@ class Loader:
                 log.warning("%s: %s Trying something smaller.", model.name, error.statement())
                 failure = error
                 continue
-            lost = self._lost.pop(model.path, "")
+            lost = self._lost.pop(model.reference, "")
             engine.stepped_down = failure.statement() if failure else lost
-            self._rungs[model.path] = rung
+            self._rungs[model.reference] = rung
             if rung > first:
                 await asyncio.to_thread(self._remembered.keep, key, rung)
             return engine
@@ -98,10 +97,10 @@ class Loader:
     def lost(self, engine: EngineProcess, error: KylinError) -> None:
         """Note that ``engine`` died with a request. Where less may work, its model starts one rung lower from
         now on, until this service ends."""
-        path = engine.model.path
-        if path in self._rungs and worth_stepping_down(error, engine.placement):
-            self._least[path] = self._rungs[path] + 1
-            self._lost[path] = error.statement()
+        held = engine.model.reference
+        if held in self._rungs and engine.placement and worth_stepping_down(error, engine.placement):
+            self._least[held] = self._rungs[held] + 1
+            self._lost[held] = error.statement()
 
 
 def _explained(placement: Placement, failure: KylinError | None) -> Placement:
