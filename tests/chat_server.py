@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -101,8 +102,8 @@ def _watch(connection: socket.socket, asked: Asked) -> None:
 
 
 @contextmanager
-def serve() -> Iterator[ChatServer]:
-    """A server on this machine, until the block is left."""
+def serve(tls: ssl.SSLContext | None = None) -> Iterator[ChatServer]:
+    """A server on this machine, until the block is left; encrypted with ``tls``."""
     behaviour = ChatServer()
 
     class Handler(BaseHTTPRequestHandler):
@@ -116,7 +117,9 @@ def serve() -> Iterator[ChatServer]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    behaviour.url = f"http://127.0.0.1:{server.server_port}/v1"
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    behaviour.url = f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}/v1"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield behaviour

@@ -124,6 +124,8 @@ class Server:
             raise self.failed(f"it sent {error}") from error
         except (httpx2.TimeoutException, TimeoutError) as error:
             raise self._unreachable("it gave no answer in time") from error
+        except httpx2.RemoteProtocolError as error:
+            raise self.failed(str(error)) from error
         except (httpx2.RequestError, httpx2.InvalidURL, ssl.SSLError) as error:
             raise self._unreachable(str(error) or type(error).__name__) from error
 

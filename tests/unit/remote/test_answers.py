@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +28,7 @@ from kylin_gguf.errors import (
 from kylin_gguf.pool import EnginePool
 from kylin_gguf.records import Entry, Message, RemoteModel
 from kylin_gguf.sessions import Session
-from tests.chat_server import DONE, USAGE, Asked, ChatServer, answer, delta, event
+from tests.chat_server import DONE, USAGE, Asked, ChatServer, answer, delta, event, serve
 
 from .conftest import TOKEN, ask, frames_of
 
@@ -120,6 +122,12 @@ async def test_figures_are_told(model: RemoteModel, session: Session, pool: Engi
     assert activity.generated_tokens == USAGE["completion_tokens"]
 
 
+async def test_a_connection_that_breaks_is_said_to_have(server: ChatServer, session: Session) -> None:
+    server.headers |= {"Transfer-Encoding": "chunked"}
+    server.says(b"%x\r\n%s\r\n" % (len(delta(content="x")), delta(content="x")))
+    assert isinstance(failure(await ask(session)), RemoteFailed)
+
+
 # --- what is refused ----------------------------------------------------------------------------------
 
 
@@ -204,12 +212,32 @@ async def test_a_server_that_is_not_there_is_said_not_to_be(model: RemoteModel, 
     assert isinstance(found, RemoteUnreachable) and "127.0.0.1:9" in found.message()
 
 
-async def test_a_server_without_a_certificate_that_this_system_trusts_gets_nothing(
-    server: ChatServer, pool: EnginePool
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate for this machine that no system trusts, with its key in the same file."""
+    path = tmp_path / "server.pem"
+    subject = ["-subj", "/CN=here", "-addext", "subjectAltName=IP:127.0.0.1"]
+    kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    made = ["-keyout", path, "-out", tmp_path / "certificate.pem"]
+    subprocess.run(["openssl", "req", *kind, *subject, *made], check=True, capture_output=True)
+    path.write_bytes(path.read_bytes() + (tmp_path / "certificate.pem").read_bytes())
+    return path
+
+
+async def test_a_server_whose_certificate_is_not_trusted_gets_nothing(
+    certificate: Path, pool: EnginePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pretends = RemoteModel("tls", "", server.url.replace("http:", "https:"), "x")
-    assert isinstance(failure(await ask(Session(pretends, pool.acquire))), RemoteUnreachable)
-    assert not server.asked
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    monkeypatch.setenv("FLEET_TOKEN", TOKEN)
+    with serve(context) as encrypted:
+        model = RemoteModel("tls", "", encrypted.url, "x", token_env="FLEET_TOKEN")
+        found = failure(await ask(Session(model, pool.acquire)))
+        assert isinstance(found, RemoteUnreachable) and "CERTIFICATE_VERIFY_FAILED" in found.message()
+        assert not encrypted.asked
+        await pool.unload(model)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert text(await ask(Session(model, pool.acquire))) == "Hello."
 
 
 @pytest.mark.parametrize(
@@ -245,6 +273,7 @@ async def test_the_token_can_come_from_the_environment_and_is_shown_nowhere(
     assert server.asked[0].headers["Authorization"] == f"Bearer {TOKEN}"
     (loaded,) = pool.loaded()
     process = Path(f"/proc/{loaded.pid}")
+    assert "libllama" not in (process / "maps").read_text()
     assert TOKEN not in (process / "cmdline").read_text() + str(frames) + str(loaded) + caplog.text
     assert b"OTHER_TOKEN" not in (process / "environ").read_bytes()
 
