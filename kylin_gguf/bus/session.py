@@ -99,12 +99,14 @@ class SessionObject(Published):
 
     async def set_model(self, _: str, model: str) -> None:
         """Method SetModel."""
-        before = self._session.model.name
+        before = await self._of_model()
         await self._switch_model(self._session, model)
-        if self._session.model.name != before:
-            self.registry.announce(
-                self, names.SESSION, {"Model": self._session.model.name, "Remote": await self.get_remote()}
-            )
+        changed = {name: value for name, value in (await self._of_model()).items() if value != before[name]}
+        if changed:
+            self.registry.announce(self, names.SESSION, changed)
+
+    async def _of_model(self) -> dict[str, str]:
+        return {"Model": await self.get_model(), "Remote": await self.get_remote()}
 
     async def export(self, _: str) -> str:
         """Method Export."""

@@ -105,7 +105,8 @@ class Server:
             UnsupportedModel: it has nothing at ``path``.
         """
         async with self._posted(path, body) as response:
-            return chunks.parsed(b"".join([piece async for piece in self._pieces(response)]))
+            async with asyncio.timeout(SILENCE_S):
+                return chunks.parsed(b"".join([piece async for piece in self._pieces(response)]))
 
     @contextlib.asynccontextmanager
     async def _posted(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[httpx2.Response]:
@@ -114,9 +115,12 @@ class Server:
         headers = {"Content-Type": "application/json"}
         url = f"{self.model.url}/{path}"
         try:
-            async with self._client.stream("POST", url, content=content, headers=headers) as response:
-                if response.status_code != httpx2.codes.OK:
-                    raise await self._refusal(path, response)
+            async with contextlib.AsyncExitStack() as stack:
+                async with asyncio.timeout(SILENCE_S):  # httpx's own begins anew with each byte
+                    stream = self._client.stream("POST", url, content=content, headers=headers)
+                    response = await stack.enter_async_context(stream)
+                    if response.status_code != httpx2.codes.OK:
+                        raise await self._refusal(path, response)
                 if response.headers.get("Content-Encoding", "identity") != "identity":
                     raise Unusable("an encoding that was not asked for")
                 yield response
