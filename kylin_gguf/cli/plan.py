@@ -91,7 +91,7 @@ def show_plan(
     from kylin_gguf.offload.plan import Request, plan  # noqa: PLC0415
 
     settings = config.load()
-    path = Path(model) if Path(model).exists() else open_store().resolve(model).path
+    path = Path(model) if Path(model).exists() else open_store().resolve(model, "a plan").path
     found = machine_file.read(described) if described else _here(settings)
     request = replace(
         Request.of(settings),
