@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kylin_convert import shards
+from kylin_gguf.gguf_info import shards
 from tests import tiny_checkpoint as tiny
 
 COMMAND = "from kylin_gguf.cli.app import main; main()"

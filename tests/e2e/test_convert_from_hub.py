@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from kylin_convert import shards
 from kylin_gguf import gguf_info
+from kylin_gguf.gguf_info import shards
 from kylin_gguf.records import Settings
 from tests import tiny_checkpoint as tiny
 from tests.file_server import FileServer, serve
