@@ -5,22 +5,28 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import subprocess
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kylin_gguf import gguf_info
 from kylin_gguf.engine.backoff import Backoff
 from kylin_gguf.engine.process import EngineProcess, Listeners
-from kylin_gguf.errors import WorkerDied, WorkerHung
+from kylin_gguf.errors import KylinError, WorkerDied, WorkerHung
 from kylin_gguf.offload import machine
+from kylin_gguf.offload.heat import Heat
+from kylin_gguf.offload.power import saves
 from kylin_gguf.offload.pressure import SCARCE, memory_pressure
+from kylin_gguf.offload.replan import IDLE_S, Watch
 from kylin_gguf.records import (
     Activity,
     InstalledModel,
     LoadedModel,
     Model,
     Placement,
+    Power,
     Progress,
     ProgressCallback,
     RemoteModel,
@@ -51,6 +57,13 @@ class EnginePool:
         self._locks: dict[str, asyncio.Lock] = {}
         self._backoffs: dict[str, Backoff] = {}
         self._sweeper: asyncio.Task[None] | None = None
+        self._watches: dict[str, Watch] = {}
+        self._replanning: asyncio.Future[Any] | None = None
+        self.power = Power()
+        """Where the machine's power comes from, and whether the processor is too warm."""
+        self._heat = Heat()
+        self._thrift = (saves(settings.power, self.power), False)
+        """What workers were told of it: whether to save energy, and whether the machine runs on battery."""
         self.on_change: Callable[[], None] = lambda: None
         """Called after a model was loaded or unloaded."""
 
@@ -59,7 +72,7 @@ class EnginePool:
         # Its planner needs numpy, a third of the memory of a service that nobody uses.
         from kylin_gguf.loading import Loader  # noqa: PLC0415
 
-        return Loader(self._settings)
+        return Loader(self._settings, lambda: self.power)
 
     @property
     def busy(self) -> bool:
@@ -131,8 +144,11 @@ class EnginePool:
             raise
         self._backoffs.pop(model.reference, None)
         log.info("loaded %s in %.2f s: %s", model.name, engine.load_s, _where(engine))
+        if any(self._thrift):
+            engine.heed_power(*self._thrift)
         self._engines[model.reference] = engine
         self._used[model.reference] = time.monotonic()
+        self._watches[model.reference] = Watch(time.monotonic())
         self._sweeper = self._sweeper or asyncio.ensure_future(self._sweep())
         self.on_change()
         return engine
@@ -163,6 +179,18 @@ class EnginePool:
                 log.info("unloading %s: %s", engine.model.name, why)
                 await engine.stop()
 
+    def heed_power(self, power: Power) -> None:
+        """Take in where the power comes from."""
+        self.power = replace(power, hot=self.power.hot)
+        self._tell_power()
+
+    def _tell_power(self) -> None:
+        thrift = saves(self._settings.power, self.power), self.power.on_battery is True
+        if thrift != self._thrift:
+            self._thrift = thrift
+            for engine in self._engines.values():
+                engine.heed_power(*thrift)
+
     def _changed(self) -> None:
         self.on_change()
 
@@ -176,9 +204,13 @@ class EnginePool:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
+            self.power = replace(self.power, hot=await asyncio.to_thread(self._heat.hot))
+            self._tell_power()
             for reference, engine in self._engines.items():
                 if engine.busy:
                     self._used[reference] = time.monotonic()
+            if self._replanning is None or self._replanning.done():
+                self._replanning = asyncio.gather(*map(self._replan, self._engines.values()))
             keep_s, why = self._settings.idle_unload_s, "idle"
             if memory_pressure() > SCARCE:
                 keep_s, why = min(_KEPT_UNDER_PRESSURE_S, keep_s), "programs wait for memory"
@@ -190,14 +222,48 @@ class EnginePool:
             idle = [reference for reference, engine in self._engines.items() if unused(engine)]
             await asyncio.gather(*(self._stop_if(reference, unused, why) for reference in idle))
 
+    async def _replan(self, engine: EngineProcess) -> None:
+        """Place ``engine``'s model anew, if its GPU has less memory than when it was loaded, or more."""
+        held = engine.model.reference
+        free: Mapping[str, int] = {}
+        if engine.placement and engine.placement.shares and not engine.busy:
+            free = (await engine.activity()).device_free
+        if engine.busy or self._engines.get(held) is not engine:
+            return
+        now = time.monotonic()
+        reason = self._watches[held].look(free, now, now - self._used[held])
+        try:
+            if reason is None or not await self._loader.misplaced(engine, reason):
+                return
+            if reason == "less":
+                why = "other programs have taken its GPU's memory"
+                await self._stop_if(held, lambda found: found is engine and not found.busy, why)
+            else:
+                await self._reload(engine)
+        except (KylinError, OSError, subprocess.SubprocessError) as error:
+            log.warning("%s could not be placed anew: %s", engine.model.name, error)
+
+    async def _reload(self, engine: EngineProcess) -> None:
+        """Load ``engine``'s model anew while nobody asks it anything; that counts as no use of it."""
+        held = engine.model.reference
+        async with self._lock(held):
+            used = self._used[held]
+            if self._engines.get(held) is not engine or engine.busy or time.monotonic() - used < IDLE_S:
+                return
+            log.info("loading %s anew: there is memory for a faster placement", engine.model.name)
+            await engine.stop()
+            await self._load(engine.model, no_progress)
+            self._used[held] = used
+
     async def unload(self, model: Model) -> None:
         """Unload ``model`` if it is loaded; its streams end ``cancelled``."""
         await self._stop_if(model.reference, lambda _: True, "asked to")
 
     async def close(self) -> None:
         """Unload everything."""
-        if self._sweeper:
-            self._sweeper.cancel()
+        for task in (self._sweeper, self._replanning):
+            if task:
+                task.cancel()
         await asyncio.gather(*(engine.stop() for engine in list(self._engines.values())))
 
 

@@ -28,6 +28,7 @@ from kylin_gguf.records import (
     InstalledModel,
     LoadedModel,
     Model,
+    Power,
     Progress,
     ProgressCallback,
     Settings,
@@ -91,8 +92,14 @@ class Service:
             "pid": os.getpid(),
             "memory": memory_of(os.getpid()).resident,
             "models": [{key: model[key] for key in (*kept, *counted)} for model in models],
+            "power": self._pool.power.to_json(),
             "commands": self._journal.entries(),
         }
+
+    def heed_power(self, power: Power) -> None:
+        """Take in where the machine's power comes from; answers may then take less of it (the setting
+        ``power``)."""
+        self._pool.heed_power(power)
 
     def default_model(self) -> str:
         """Return the model that is used when none is named; empty when none is installed."""

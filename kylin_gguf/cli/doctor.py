@@ -12,8 +12,8 @@ from typing import Literal
 
 import typer
 
-from kylin_gguf import catalogue, config, native
-from kylin_gguf.bus import contract, private
+from kylin_gguf import catalogue, config, energy, native
+from kylin_gguf.bus import contract, power, private
 from kylin_gguf.bus.client import Client
 from kylin_gguf.cli import output
 from kylin_gguf.cli.models import AsJson, not_local
@@ -114,6 +114,23 @@ def _check_disk(settings: Settings) -> Iterator[Finding]:
     yield Finding(level, "disk", text.format(free=free, directory=directory))
 
 
+def _check_power(_settings: Settings) -> Iterator[Finding]:
+    found = asyncio.run(power.read())
+    if found.on_battery is None:
+        yield Finding("note", "power", _("the source is not known: UPower does not run"))
+    else:
+        source = _("on battery") if found.on_battery else _("on mains")
+        profile = _(", power profile {profile}").format(profile=found.profile) if found.profile else ""
+        yield Finding("ok", "power", source + profile)
+    meter = energy.meter(on_battery=found.on_battery is True)
+    if meter:
+        yield Finding("ok", "energy", _("measured by {meter}").format(meter=meter.name))
+    elif energy.packages().locked:
+        yield Finding("note", "energy", _("the processor's meter (RAPL) may be read by root only"))
+    else:
+        yield Finding("note", "energy", _("nothing measures it now"))
+
+
 def _check_bus(settings: Settings) -> Iterator[Finding]:
     contract.load()
     address = asyncio.run(private.running_bus(settings))
@@ -153,6 +170,7 @@ CHECKS: tuple[Check, ...] = (
     _check_libraries,
     _check_models,
     _check_disk,
+    _check_power,
     _check_bus,
     _check_service,
     _check_converter,

@@ -23,6 +23,18 @@ def headline(found: Look) -> str:
     )
 
 
+def power_line(found: Look, watts: float) -> str:
+    """Return where the power comes from, what is done about it, and how much it is, as far as that is
+    known."""
+    told = found["Statistics"]["power"]
+    states = {model["saving"] for model in found["Statistics"]["models"]}
+    parts = [_("on battery")] if told.get("on_battery") else []
+    parts += [_("too warm")] if told["hot"] else []
+    parts += [_("saving")] if states & {"measuring", "found"} else []
+    parts += [f"{watts:.1f} W"] if watts else []
+    return ", ".join(parts)
+
+
 def model_columns() -> tuple[str, ...]:
     """Return the heads of ``model_rows``."""
     columns = (_("MODEL"), _("LAYERS ON"), _("RUN"), _("WAIT"), _("T/S"))

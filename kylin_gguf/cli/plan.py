@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Annotated, Any
 import typer
 
 from kylin_gguf import config, gguf_info
+from kylin_gguf.bus import power
 from kylin_gguf.cli import output
 from kylin_gguf.cli.models import AsJson, ModelFile, open_store
 from kylin_gguf.offload import machine, machine_file
-from kylin_gguf.records import Placement
+from kylin_gguf.records import Placement, Settings
 from kylin_gguf.translation import translate as _
 
 
@@ -90,7 +92,7 @@ def show_plan(
 
     settings = config.load()
     path = Path(model) if Path(model).exists() else open_store().resolve(model, "a plan").path
-    found = machine_file.read(described) if described else machine.probe(settings)
+    found = machine_file.read(described) if described else _here(settings)
     request = replace(
         Request.of(settings),
         context_length=context or settings.context_length,
@@ -101,6 +103,10 @@ def show_plan(
         output.print_json({"model": str(path), **placement.to_json()})
     else:
         _print(placement)
+
+
+def _here(settings: Settings) -> machine.Machine:
+    return machine.probe(settings, asyncio.run(power.read()))
 
 
 def _print(placement: Placement) -> None:

@@ -20,6 +20,7 @@ from kylin_gguf.records.models import (
     Speculation,
     SpeculationWay,
 )
+from kylin_gguf.records.power import Power, PowerMode, SavingState
 from kylin_gguf.records.progress import Progress, ProgressCallback, no_progress
 from kylin_gguf.records.requests import StatesRequest, Usage
 from kylin_gguf.records.sampling import SamplingOptions
@@ -45,12 +46,15 @@ __all__ = [
     "Model",
     "Overflow",
     "Placement",
+    "Power",
+    "PowerMode",
     "Progress",
     "ProgressCallback",
     "RemoteModel",
     "ResultValue",
     "Role",
     "SamplingOptions",
+    "SavingState",
     "Settings",
     "Share",
     "Speculation",

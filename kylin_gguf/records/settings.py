@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from kylin_gguf.records.models import KvType, LoadMode
+from kylin_gguf.records.power import PowerMode
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,9 @@ class Settings:
     kv_type: KvType = "f16"
     speculation: Literal["auto", "off"] = "auto"
     """auto: tokens are guessed where a trial has shown that answers come faster so."""
+    power: PowerMode = "auto"
+    """auto: on battery, and where the desktop or heat asks for it, threads are chosen by the joules of a
+    token."""
     prefix_cache_mb: int = 512
     """Megabytes of prefixes kept on disk for the next start; 0: none."""
     idle_unload_s: float = 300.0

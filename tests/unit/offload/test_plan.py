@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from kylin_gguf.errors import DeviceMissing
 from kylin_gguf.gguf_info import GgufInfo
 from kylin_gguf.offload.estimate import Estimator, Layout, Run
-from kylin_gguf.offload.machine import Machine
-from kylin_gguf.offload.plan import GPU_MARGIN, RAM_SHARE, Request, plan
+from kylin_gguf.offload.machine import GPU_MARGIN, Machine
+from kylin_gguf.offload.plan import RAM_SHARE, Request, plan
 from kylin_gguf.offload.search import Room, Search
 from kylin_gguf.offload.speed import WORKLOADS, of_processor
 from kylin_gguf.records import Device, Placement
