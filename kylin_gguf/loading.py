@@ -23,7 +23,7 @@ from kylin_gguf.offload.ladder import ladder, worth_stepping_down
 from kylin_gguf.offload.plan import Request, plan
 from kylin_gguf.offload.remembered import Remembered
 from kylin_gguf.offload.replan import Reason, without, worthwhile
-from kylin_gguf.records import InstalledModel, Placement, Power, Settings
+from kylin_gguf.records import InstalledModel, Placement, Power, RemoteModel, Settings
 from kylin_gguf.translation import N_, translate
 
 log = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ class Loader:
             LibrariesMissing, LibraryLoadFailed, DeviceMissing, NotGguf, TruncatedGguf: as for ``start``.
         """
         model, placement = engine.model, engine.placement
-        if not isinstance(model, InstalledModel) or placement is None:  # a server has it
+        if isinstance(model, RemoteModel) or placement is None:
             return False
         if reason == "more" and not (self._gpus and placement.is_partial):
             return False

@@ -144,7 +144,7 @@ class EnginePool:
             raise
         self._backoffs.pop(model.reference, None)
         log.info("loaded %s in %.2f s: %s", model.name, engine.load_s, _where(engine))
-        if any(self._thrift):
+        if any(self._thrift) and engine.placement:
             engine.heed_power(*self._thrift)
         self._engines[model.reference] = engine
         self._used[model.reference] = time.monotonic()
@@ -189,7 +189,8 @@ class EnginePool:
         if thrift != self._thrift:
             self._thrift = thrift
             for engine in self._engines.values():
-                engine.heed_power(*thrift)
+                if engine.placement:
+                    engine.heed_power(*thrift)
 
     def _changed(self) -> None:
         self.on_change()
@@ -224,20 +225,22 @@ class EnginePool:
 
     async def _replan(self, engine: EngineProcess) -> None:
         """Place ``engine``'s model anew, if its GPU has less memory than when it was loaded, or more."""
-        held = engine.model.reference
+        if not engine.placement:
+            return
+        reference = engine.model.reference
         free: Mapping[str, int] = {}
-        if engine.placement and engine.placement.shares and not engine.busy:
+        if engine.placement.shares and not engine.busy:
             free = (await engine.activity()).device_free
-        if engine.busy or self._engines.get(held) is not engine:
+        if engine.busy or self._engines.get(reference) is not engine:
             return
         now = time.monotonic()
-        reason = self._watches[held].look(free, now, now - self._used[held])
+        reason = self._watches[reference].look(free, now, now - self._used[reference])
         try:
             if reason is None or not await self._loader.misplaced(engine, reason):
                 return
             if reason == "less":
                 why = "other programs have taken its GPU's memory"
-                await self._stop_if(held, lambda found: found is engine and not found.busy, why)
+                await self._stop_if(reference, lambda found: found is engine and not found.busy, why)
             else:
                 await self._reload(engine)
         except (KylinError, OSError, subprocess.SubprocessError) as error:
@@ -245,15 +248,15 @@ class EnginePool:
 
     async def _reload(self, engine: EngineProcess) -> None:
         """Load ``engine``'s model anew while nobody asks it anything; that counts as no use of it."""
-        held = engine.model.reference
-        async with self._lock(held):
-            used = self._used[held]
-            if self._engines.get(held) is not engine or engine.busy or time.monotonic() - used < IDLE_S:
+        reference = engine.model.reference
+        async with self._lock(reference):
+            used = self._used[reference]
+            if self._engines.get(reference) is not engine or engine.busy or time.monotonic() - used < IDLE_S:
                 return
             log.info("loading %s anew: there is memory for a faster placement", engine.model.name)
             await engine.stop()
             await self._load(engine.model, no_progress)
-            self._used[held] = used
+            self._used[reference] = used
 
     async def unload(self, model: Model) -> None:
         """Unload ``model`` if it is loaded; its streams end ``cancelled``."""

@@ -52,7 +52,7 @@ class ClientSession:
         """Return the server that answers in this conversation, empty where this machine does."""
         try:
             return await self._property("Remote")
-        except UnknownObject:  # a service before API version 9, which asks no servers
+        except UnknownObject:  # a service before API version 8, which asks no servers
             return ""
 
     async def set_model(self, model: str) -> None:

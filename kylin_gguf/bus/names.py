@@ -4,7 +4,7 @@ from __future__ import annotations
 
 BUS_NAME = "org.openkylin.GgufEngine1"
 ROOT = "/org/openkylin/GgufEngine1"
-API_VERSION = 9
+API_VERSION = 8
 
 MANAGER = f"{BUS_NAME}.Manager"
 SESSION = f"{BUS_NAME}.Session"

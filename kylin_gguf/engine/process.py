@@ -162,8 +162,7 @@ class EngineProcess:
 
     def heed_power(self, save: bool, on_battery: bool) -> None:
         """Have threads chosen by energy, or by time; on battery that can tell the energy, too."""
-        if self.placement:  # a server's power is not this machine's
-            self._channel.post({"op": "power", "save": save, "on_battery": on_battery})
+        self._channel.post({"op": "power", "save": save, "on_battery": on_battery})
 
     # --- requests -----------------------------------------------------------------------------------
 
