@@ -71,6 +71,8 @@ def parsed(data: str | bytes) -> Mapping[str, Any]:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise Unusable("something that is not JSON") from error
+    except MemoryError as error:
+        raise Unusable("JSON that takes too much memory") from error
     return _mapping(value)
 
 
