@@ -20,7 +20,7 @@ from kylin_gguf.errors import (
 )
 from kylin_gguf.offload import machine, remembered
 from kylin_gguf.offload.ladder import ladder, worth_stepping_down
-from kylin_gguf.offload.plan import Request, plan
+from kylin_gguf.offload.plan import Request, for_use, plan
 from kylin_gguf.offload.remembered import Remembered
 from kylin_gguf.offload.replan import Reason, without, worthwhile
 from kylin_gguf.records import InstalledModel, Placement, Power, RemoteModel, Settings
@@ -28,7 +28,7 @@ from kylin_gguf.translation import N_, translate
 
 log = logging.getLogger(__name__)
 
-_PLAN_OPTIONS = ("context_length", "device")
+_PLAN_OPTIONS = ("context_length", "device", "use")
 
 
 class Loader:
@@ -48,7 +48,8 @@ class Loader:
         """Whether the machine has GPUs that a plan would use, as of the last look."""
 
     async def plan(self, model: InstalledModel, options: Mapping[str, Any]) -> Placement:
-        """Return where ``model`` would go now. ``options`` may hold ``context_length`` and ``device``.
+        """Return where ``model`` would go now. ``options`` may hold ``context_length``,
+        ``device`` and ``use``.
 
         Raises:
             UnknownOption, InvalidValue, DeviceMissing: bad ``options``.
@@ -155,4 +156,5 @@ def _request(settings: Settings, options: Mapping[str, Any]) -> Request:
     if isinstance(length, bool) or not isinstance(length, int) or length < 1:
         raise InvalidValue("context_length", repr(length), "a number of tokens")
     device = call_options.text(options, "device", settings.device)
-    return replace(Request.of(settings), context_length=length, device=device)
+    request = replace(Request.of(settings), context_length=length, device=device)
+    return for_use(request, call_options.text(options, "use", settings.use))

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from kylin_gguf import call_options, text_vectors
+from kylin_gguf import call_options, statistics, text_vectors
 from kylin_gguf.conversations import Conversation, Database
 from kylin_gguf.conversion import Conversion, Converter
-from kylin_gguf.engine.memory import memory_of
 from kylin_gguf.errors import InvalidValue
 from kylin_gguf.execution import CallExecutor, Journal, Route, no_executors
 from kylin_gguf.jobs import Job, run_async, run_in_thread
@@ -22,7 +20,6 @@ from kylin_gguf.pool import EnginePool
 from kylin_gguf.records import (
     ADAPTER,
     OVERFLOWS,
-    Activity,
     Execution,
     ExecutorAddress,
     InstalledModel,
@@ -82,19 +79,7 @@ class Service:
 
     async def statistics(self) -> dict[str, Any]:
         """Return what goes on now, as the JSON object of ``GetStatistics``."""
-        models = [
-            asdict(model) | {"remote": model.remote or None} | activity.to_json()
-            for model, activity in await self._pool.activity()
-        ]
-        kept = ("name", "path", "remote", "pid", "memory", "memory_private", "memory_mapped")
-        counted = tuple(Activity().to_json())
-        return {
-            "pid": os.getpid(),
-            "memory": memory_of(os.getpid()).resident,
-            "models": [{key: model[key] for key in (*kept, *counted)} for model in models],
-            "power": self._pool.power.to_json(),
-            "commands": self._journal.entries(),
-        }
+        return await statistics.read(self._pool, self._journal.entries())
 
     def heed_power(self, power: Power) -> None:
         """Take in where the machine's power comes from; answers may then take less of it (the setting

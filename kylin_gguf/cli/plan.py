@@ -69,7 +69,7 @@ def _described(row: Mapping[str, Any]) -> str:
     )
 
 
-def show_plan(
+def show_plan(  # noqa: PLR0913, PLR0917 - one parameter for each option
     model: ModelFile,
     device: Annotated[
         str,
@@ -81,6 +81,15 @@ def show_plan(
     context: Annotated[
         int, typer.Option("--ctx", min=0, help=_("Tokens of context."), show_default=False)
     ] = 0,
+    use: Annotated[
+        str,
+        typer.Option(
+            "--use",
+            metavar="chat|command|document",
+            help=_("What the model is mostly asked; a document is a long prompt."),
+            show_default=False,
+        ),
+    ] = "",
     described: Annotated[
         Path | None, typer.Option("--machine", help=_("A file that describes another machine."))
     ] = None,
@@ -88,7 +97,7 @@ def show_plan(
 ) -> None:
     """Command ``plan``."""
     # Needs numpy, which no other command of this program has to wait for.
-    from kylin_gguf.offload.plan import Request, plan  # noqa: PLC0415
+    from kylin_gguf.offload.plan import Request, for_use, plan  # noqa: PLC0415
 
     settings = config.load()
     path = Path(model) if Path(model).exists() else open_store().resolve(model, "a plan").path
@@ -98,7 +107,7 @@ def show_plan(
         context_length=context or settings.context_length,
         device=device or settings.device,
     )
-    placement = plan(gguf_info.read(path), found, request)
+    placement = plan(gguf_info.read(path), found, for_use(request, use or settings.use))
     if as_json:
         output.print_json({"model": str(path), **placement.to_json()})
     else:

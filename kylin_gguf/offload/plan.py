@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
-from kylin_gguf.errors import DeviceMissing
+from kylin_gguf.errors import DeviceMissing, InvalidValue
 from kylin_gguf.gguf_info import GgufInfo
 from kylin_gguf.offload import power, speed
 from kylin_gguf.offload.estimate import Estimator, Layout, Memory, Run
 from kylin_gguf.offload.machine import GPU_MARGIN, Machine
 from kylin_gguf.offload.search import Room, Search, Way
-from kylin_gguf.records import Device, KvType, LoadMode, Placement, PowerMode, Settings, Share
+from kylin_gguf.records import Device, KvType, LoadMode, Placement, PowerMode, Settings, Share, Use
 from kylin_gguf.translation import N_, translate
 
 RAM_SHARE = 0.9
@@ -39,7 +39,7 @@ class Request:
     kv_type: KvType = "f16"
     device: str = ""
     gpu_memory: int = 0
-    use: speed.Use = "chat"
+    use: Use = "chat"
     shrink: bool = False
     batch_size: int = Placement.batch_size
     power: PowerMode = "auto"
@@ -56,8 +56,22 @@ class Request:
             settings.kv_type,
             settings.device,
             settings.gpu_memory_mb * 1_000_000,
+            use=settings.use,
+            shrink=settings.context_fit == "shrink",
             power=settings.power,
         )
+
+
+def for_use(request: Request, use: str) -> Request:
+    """Return ``request`` for another use.
+
+    Raises:
+        InvalidValue: ``use`` is none of ``speed.WORKLOADS``.
+    """
+    for known in speed.WORKLOADS:
+        if known == use:
+            return replace(request, use=known)
+    raise InvalidValue("use", use, " or ".join(speed.WORKLOADS))
 
 
 def needed_memory(info: GgufInfo, context_length: int, kv_type: KvType, sequences: int) -> int:

@@ -19,6 +19,7 @@ from kylin_gguf.records.models import (
     Share,
     Speculation,
     SpeculationWay,
+    Use,
 )
 from kylin_gguf.records.power import Power, PowerMode, SavingState
 from kylin_gguf.records.progress import Progress, ProgressCallback, no_progress
@@ -61,5 +62,6 @@ __all__ = [
     "SpeculationWay",
     "StatesRequest",
     "Usage",
+    "Use",
     "no_progress",
 ]

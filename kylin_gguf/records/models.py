@@ -22,6 +22,10 @@ LoadMode = Literal["instant", "throughput"]
 processor's kernels, which takes a copy in memory and computes prompts faster."""
 
 
+Use = Literal["chat", "command", "document"]
+"""What a model is mostly asked: questions and answers, short commands, or long texts."""
+
+
 @dataclass(frozen=True)
 class Share:
     """What one device gets of a model: ``layers``, and the bytes that the planner counts on there."""

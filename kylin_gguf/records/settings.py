@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from kylin_gguf.records.models import KvType, LoadMode
+from kylin_gguf.records.models import KvType, LoadMode, Use
 from kylin_gguf.records.power import PowerMode
 
 
@@ -29,6 +29,10 @@ class Settings:
     default_model: str = ""
     """Empty: the first installed model of the catalogue's default list."""
     context_length: int = 4096
+    context_fit: Literal["keep", "shrink"] = "keep"
+    """shrink: where there is no memory for the context, it is halved until there is."""
+    use: Use = "chat"
+    """The request that placements are weighed by."""
     threads: int = 0
     """0: one a physical core within the cgroup's quota."""
     gpu_layers: int = -1
