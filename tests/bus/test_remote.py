@@ -127,6 +127,16 @@ async def test_what_needs_a_model_of_this_machine_is_refused(
     assert not far.asked
 
 
+async def test_loading_sends_nothing_and_unloading_ends_it(client: Client, far: ChatServer) -> None:
+    await client.load("fleet")
+    assert (await listed(client))["fleet"]["loaded"] is True
+    with pytest.raises(NotLocal):
+        await client.load("fleet", learn=True)
+    await client.unload("fleet")
+    assert (await listed(client))["fleet"]["loaded"] is False
+    assert not far.asked
+
+
 async def test_options_that_it_does_not_have_are_refused_in_the_call(client: Client, far: ChatServer) -> None:
     session = await client.create_session("fleet")
     with pytest.raises(UnknownOption, match="top_k"):
