@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from kylin_gguf import call_options, gguf_info
@@ -24,7 +23,7 @@ from kylin_gguf.offload.ladder import ladder, worth_stepping_down
 from kylin_gguf.offload.plan import Request, for_use, plan
 from kylin_gguf.offload.remembered import Remembered
 from kylin_gguf.offload.replan import Reason, without, worthwhile
-from kylin_gguf.records import InstalledModel, Placement, Power, Settings
+from kylin_gguf.records import InstalledModel, Placement, Power, RemoteModel, Settings
 from kylin_gguf.translation import N_, translate
 
 log = logging.getLogger(__name__)
@@ -39,11 +38,11 @@ class Loader:
         """``power`` tells where the machine's power comes from now."""
         self._settings, self._power = settings, power
         self._remembered = Remembered(settings.cache_dir / "placements")
-        self._rungs: dict[Path, int] = {}
-        """The rung that each model's worker was started on."""
-        self._least: dict[Path, int] = {}
+        self._rungs: dict[str, int] = {}
+        """By the model's reference: the rung that each model's worker was started on."""
+        self._least: dict[str, int] = {}
         """The rung to begin with, where the one before it has let a request down."""
-        self._lost: dict[Path, str] = {}
+        self._lost: dict[str, str] = {}
         """How it did, until the next worker can tell."""
         self._gpus = False
         """Whether the machine has GPUs that a plan would use, as of the last look."""
@@ -99,9 +98,9 @@ class Loader:
                 log.warning("%s: %s Trying something smaller.", model.name, error.statement())
                 failure = error
                 continue
-            lost = self._lost.pop(model.path, "")
+            lost = self._lost.pop(model.reference, "")
             engine.stepped_down = failure.statement() if failure else lost
-            self._rungs[model.path] = rung
+            self._rungs[model.reference] = rung
             if rung > first:
                 await asyncio.to_thread(self._remembered.keep, key, rung)
             return engine
@@ -109,7 +108,7 @@ class Loader:
 
     def _first(self, model: InstalledModel, key: str, last: int) -> int:
         """Return the rung to begin with."""
-        return min(max(self._remembered.rung(key), self._least.get(model.path, 0)), last)
+        return min(max(self._remembered.rung(key), self._least.get(model.reference, 0)), last)
 
     async def misplaced(self, engine: EngineProcess, reason: Reason) -> bool:
         """Return whether ``engine``'s model should be loaded anew, because there is less memory for it, or
@@ -118,20 +117,23 @@ class Loader:
         Raises:
             LibrariesMissing, LibraryLoadFailed, DeviceMissing, NotGguf, TruncatedGguf: as for ``start``.
         """
-        if reason == "more" and not (self._gpus and engine.placement.is_partial):
+        model, placement = engine.model, engine.placement
+        if isinstance(model, RemoteModel) or placement is None:
+            return False
+        if reason == "more" and not (self._gpus and placement.is_partial):
             return False
         found = without(await self._probe(), engine.buffers, engine.memory().private)
-        key, placements = await self._placements(engine.model, found)
-        wanted = placements[self._first(engine.model, key, len(placements) - 1)]
-        return worthwhile(reason, engine.placement, wanted, named=bool(self._settings.device))
+        key, placements = await self._placements(model, found)
+        wanted = placements[self._first(model, key, len(placements) - 1)]
+        return worthwhile(reason, placement, wanted, named=bool(self._settings.device))
 
     def lost(self, engine: EngineProcess, error: KylinError) -> None:
         """Note that ``engine`` died with a request. Where less may work, its model starts one rung lower from
         now on, until this service ends."""
-        path = engine.model.path
-        if path in self._rungs and worth_stepping_down(error, engine.placement):
-            self._least[path] = self._rungs[path] + 1
-            self._lost[path] = error.statement()
+        held = engine.model.reference
+        if held in self._rungs and engine.placement and worth_stepping_down(error, engine.placement):
+            self._least[held] = self._rungs[held] + 1
+            self._lost[held] = error.statement()
 
 
 def _explained(placement: Placement, failure: KylinError | None) -> Placement:

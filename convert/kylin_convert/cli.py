@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from kylin_convert import compare_cli, estimate, pipeline, publish, shards, source, view
+from kylin_convert import adapter_cli, compare_cli, estimate, pipeline, publish, shards, source, view
 from kylin_convert.card import write as write_card
 from kylin_convert.quantise import Recipe
-from kylin_gguf import catalogue, config, gguf_info
+from kylin_convert.splitting import Limit
+from kylin_gguf import catalogue, config
 from kylin_gguf.errors import InvalidValue
 from kylin_gguf.records import Settings
 from kylin_gguf.translation import translate as _
@@ -29,6 +30,7 @@ def register(app: typer.Typer) -> None:
         + "\n\n"
         + _("Example: kylin-gguf convert ./Qwen2.5-0.5B-Instruct --quant Q4_K_M -o qwen.gguf"),
     )(convert)
+    adapter_cli.register(app)
     compare_cli.register(app)
 
 
@@ -81,6 +83,20 @@ def convert(  # noqa: PLR0913, PLR0917 - one parameter for each option
     embedding_type: Annotated[
         str, typer.Option(metavar="TYPE", help=_("The type of the token embeddings."), show_default=False)
     ] = "",
+    split_max_size: Annotated[
+        str,
+        typer.Option(
+            metavar="N[M|G]",
+            help=_("Cut the result into files with so many bytes of weights at most, such as 2G."),
+            show_default=False,
+        ),
+    ] = "",
+    split_max_tensors: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help=_("Cut the result into files of so many tensors."), show_default=False
+        ),
+    ] = 0,
     card: Annotated[
         bool, typer.Option("--card", help=_("Write a model card with what was measured beside the file."))
     ] = False,
@@ -97,19 +113,21 @@ def convert(  # noqa: PLR0913, PLR0917 - one parameter for each option
     settings = config.load()
     quant = quant or _default_quantisation(source_name, settings)
     recipe = Recipe(quant, tuple(map(_override, tensor_type or ())), output_type, embedding_type)
+    limit = Limit.parse(split_max_size, split_max_tensors)
     with view.terminable(), view.opened(as_json) as shown:
         opened = source.open_source(source_name, settings, shown.progress, outline=dry_run)
         target = output or Path(f"{_stem(opened.name)}-{quant.upper()}.gguf")
-        request = pipeline.Request(opened, target, recipe, force, keep, calibration, imatrix)
+        request = pipeline.Request(opened, target, recipe, force, keep, calibration, imatrix, limit)
         if dry_run:
             plan = pipeline.plan(request, settings)
             unquantised = opened.unquantised_bytes(plan.form) if plan.form else opened.size
             shown.plan(plan, estimate.seconds(plan.steps, plan.parameters, unquantised, settings))
         else:
             made = pipeline.convert(request, settings, shown.progress, shown.notice)
+            target = target.with_name(made.output["name"])
             shown.done(made, target)
             if card:
-                text = write_card(made, gguf_info.read(target))
+                text = write_card(made, shards.read(target))
                 target.with_name(f"{target.name}.md").write_text(text, encoding="utf-8")
             if upload:
                 shown.notice(publish.upload(target, made, upload))

@@ -45,6 +45,7 @@ def seconds(
     known = {
         "write": unquantised_bytes / _WRITE_BYTES_A_SECOND,
         "place": unquantised_bytes / _WRITE_BYTES_A_SECOND,
+        "split": unquantised_bytes / _WRITE_BYTES_A_SECOND,
         "imatrix": a_token * imatrix.CONTEXT * imatrix.MAX_CHUNKS,
         "quantise": parameters / threads / _QUANTISED_A_SECOND,
         "verify": a_token * verified,

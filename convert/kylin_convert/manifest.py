@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import platform
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from kylin_convert import shards
 from kylin_convert.work import sha256_of, write_atomically
 from kylin_gguf.gguf_info import GgufInfo
 
@@ -48,12 +49,17 @@ class Manifest:
         write_atomically(path_for(output), json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n")
 
 
-def describe_output(name: str, model: GgufInfo) -> dict[str, Any]:
-    """Return what the manifest says about the finished file."""
+def describe_output(names: Sequence[str], model: GgufInfo) -> dict[str, Any]:
+    """Return what the manifest says about the finished file, or the files that ``names`` are for.
+
+    Name and hash are those of the first; ``files`` has them of all.
+    """
+    hashes = [sha256_of(path) for path in shards.files(model.path)]
     return {
-        "name": name,
+        "name": names[0],
         "bytes": model.file_size,
-        "sha256": sha256_of(model.path),
+        "sha256": hashes[0],
+        "files": dict(zip(names, hashes, strict=True)),
         "parameters": model.parameters,
         "bits_per_weight": round(model.bits_per_weight, 3),
         "types": dict(Counter(tensor.type_name for tensor in model.tensors).most_common()),

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kylin_convert import calibration, imatrix, manifest, matrix, quantise, verify, work
+from kylin_convert import calibration, imatrix, manifest, matrix, output, quantise, splitting, verify, work
 from kylin_convert.manifest import Manifest
+from kylin_convert.output import Output
 from kylin_convert.plan import Plan, make_plan
 from kylin_convert.quantise import QuantisePlan, Recipe
 from kylin_convert.source import Source
@@ -41,7 +42,8 @@ _UNSEEN = N_(
 class Request:
     """One conversion. ``keep`` keeps the intermediate file.
 
-    ``calibration`` is the user's own corpus, ``imatrix`` a matrix that is there already.
+    ``calibration`` is the user's own corpus, ``imatrix`` a matrix that is there already. ``limit`` is what
+    goes into one file, None for all.
     """
 
     source: Source
@@ -51,6 +53,7 @@ class Request:
     keep: bool = False
     calibration: Path | None = None
     imatrix: Path | None = None
+    limit: splitting.Limit | None = None
 
 
 def plan(request: Request, settings: Settings) -> Plan:
@@ -62,18 +65,19 @@ def plan(request: Request, settings: Settings) -> Plan:
         NoSpace: the work directory or the output's would not hold the result.
         LibrariesMissing: llama.cpp's tools are not installed.
     """
-    output = request.output.absolute()
+    target = request.output.absolute()
     toolbox = Toolbox(settings, native.find(settings).directory)
     recipe = quantise.check_recipe(request.recipe, toolbox, _tensor_names(request.source))
     if request.calibration and request.imatrix:
         raise InvalidValue("--imatrix", str(request.imatrix), "either a matrix or --calibration")
-    if output.resolve() in {path.resolve() for path in request.source.files}:
+    there = output.taken(target, several=request.limit is not None)
+    if {path.resolve() for path in there} & {path.resolve() for path in request.source.files}:
         raise InvalidValue("output", str(request.output), "another file than the source")
-    if output.exists() and not request.force:
-        raise InvalidValue("output", str(request.output), "a file that does not exist yet, or --force")
-    result = make_plan(request.source, output, recipe)
+    if there and not request.force:
+        raise InvalidValue("output", str(there[0]), "a file that does not exist yet, or --force")
+    result = make_plan(request.source, target, recipe, cuts=request.limit is not None)
     work.require_space(settings.cache_dir, result.work_bytes)
-    work.require_space(output.parent, result.output_bytes)
+    work.require_space(target.parent, result.output_bytes)
     return result
 
 
@@ -134,22 +138,18 @@ class _Run:
             self._say(text)
         with self._unquantised() as unquantised:
             weights = self._matrix(unquantised)
-        output = self.plan.output
-        # The key is locked, so no other process writes to this name.
-        partial = output.with_name(f".{output.name}.{self.toolbox.directory.name}.part")
+        # The key is locked, so no other process writes to its names.
+        target = Output(self.plan.output, self.toolbox.directory.name)
         try:
-            types = self._quantise(unquantised, partial, weights)
-            finished = gguf_info.read(partial)
+            types = self._quantise(unquantised, target.partial, weights)
+            finished = self._cut(gguf_info.read(target.partial))
             measured = self._verify(unquantised, finished, types)
-            result = self._manifest(finished, types, measured)
-            work.sync(partial)
-            # The manifest of a replaced file must not vouch for the new one, even if we are killed here.
-            manifest.path_for(output).unlink(missing_ok=True)
-            partial.replace(output)
+            result = self._manifest(finished, target.names(finished), types, measured)
+            placed = target.place(finished)
         finally:
-            partial.unlink(missing_ok=True)
-        result.write(output)
-        work.sync(output.parent)
+            target.clear()
+        result.write(placed)
+        work.sync(placed.parent)
         if self.plan.form and not self.request.keep:
             self._flushed.unlink()
             unquantised.path.unlink()
@@ -233,6 +233,12 @@ class _Run:
             )
         return types
 
+    def _cut(self, finished: GgufInfo) -> GgufInfo:
+        if not self.request.limit:
+            return finished
+        with self._timed("split"), work.blaming_full_disk(finished.path, self.plan.output_bytes):
+            return splitting.cut(finished, self.request.limit, self.progress)
+
     def _verify(self, source: GgufInfo, finished: GgufInfo, types: QuantisePlan) -> Mapping[str, object]:
         with self._timed("verify"):
             verify.check_structure(source, finished, types.types)
@@ -242,7 +248,9 @@ class _Run:
             verify.check_generation(self.toolbox, finished)
             return verify.measure(self.toolbox, source, finished, self.progress)
 
-    def _manifest(self, finished: GgufInfo, types: QuantisePlan, measured: Mapping[str, object]) -> Manifest:
+    def _manifest(
+        self, finished: GgufInfo, names: list[str], types: QuantisePlan, measured: Mapping[str, object]
+    ) -> Manifest:
         fallbacks = manifest.describe_fallbacks(finished, types.fallbacks)
         if types.fallbacks:
             text = translate(_FALLBACKS).format(
@@ -272,6 +280,6 @@ class _Run:
             quality=measured,
             tools=manifest.tool_versions(self.llama_cpp),
             seconds=self.seconds,
-            output=manifest.describe_output(self.plan.output.name, finished),
+            output=manifest.describe_output(names, finished),
             notices=tuple(self.notices),
         )

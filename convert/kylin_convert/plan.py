@@ -50,15 +50,18 @@ class Plan:
         return {**asdict(self), "output": str(self.output), "recipe": self.recipe.to_json()}
 
 
-def make_plan(source: Source, output: Path, recipe: Recipe) -> Plan:
-    """Work out the plan for ``recipe``, which ``quantise.check_recipe`` has passed."""
+def make_plan(source: Source, output: Path, recipe: Recipe, *, cuts: bool = False) -> Plan:
+    """Work out the plan for ``recipe``, which ``quantise.check_recipe`` has passed.
+
+    A result that is cut into several files needs its room twice.
+    """
     quantisation = recipe.name
     form = "" if source.model else quantisation if quantisation in FORMATS else _intermediate(source)
     unquantised = source.unquantised_bytes(form) if form else source.size
     ready = quantisation == form and recipe == Recipe(form)
     steps = ["write"] if form else []
     steps += ["imatrix"] if uses_imatrix(recipe) and _generates(source) else []
-    steps += ["place" if ready else "quantise", "verify"]
+    steps += ["place" if ready else "quantise", *(["split"] if cuts else []), "verify"]
     vocabulary = _vocabulary(source)
     work = (0 if ready or not form else unquantised) + int(unquantised * _IMATRIX_SHARE)
     if _generates(source):
@@ -73,7 +76,7 @@ def make_plan(source: Source, output: Path, recipe: Recipe) -> Plan:
         steps=tuple(steps),
         source_bytes=source.size,
         work_bytes=work,
-        output_bytes=unquantised if ready else _estimate(parameters, quantisation),
+        output_bytes=(unquantised if ready else _estimate(parameters, quantisation)) * (2 if cuts else 1),
         memory_bytes=estimate.memory(unquantised, vocabulary),
         parameters=parameters,
         notices=_notices(source, quantisation),

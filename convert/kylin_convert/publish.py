@@ -8,15 +8,15 @@ import httpx2
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-from kylin_convert import card, manifest
+from kylin_convert import card, manifest, shards
 from kylin_convert.manifest import Manifest
-from kylin_gguf import gguf_info
 from kylin_gguf.errors import UploadFailed
 
 
 def upload(output: Path, made: Manifest, repository: str) -> str:
     """Put ``output``, its manifest and its card into ``repository`` in one commit; return its address.
 
+    Of a model in several files, ``output`` is the first, and all are put there.
     A repository that is not there yet is made, private: who publishes a model should look at it first.
 
     Raises:
@@ -24,12 +24,12 @@ def upload(output: Path, made: Manifest, repository: str) -> str:
     """
     # HfApi reads HF_ENDPOINT and the user's token.
     hub = HfApi()
-    text = card.write(made, gguf_info.read(output))
+    text = card.write(made, shards.read(output))
     beside = manifest.path_for(output)
     operations = [
         CommitOperationAdd("README.md", text.encode()),
         CommitOperationAdd(beside.name, beside),
-        CommitOperationAdd(output.name, output),
+        *(CommitOperationAdd(path.name, path) for path in shards.files(output)),
     ]
     try:
         hub.create_repo(repository, private=True, exist_ok=True)

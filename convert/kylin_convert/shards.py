@@ -27,13 +27,17 @@ def files(path: Path) -> tuple[Path, ...]:
     found = SUFFIX.search(path.stem)
     if path.suffix != ".gguf" or not found:
         return (path,)
-    result = []
-    for number in range(1, int(found["count"]) + 1):
-        name = f"{path.stem[: found.start()]}-{number:05}-of-{found['count']}.gguf"
-        result.append(path.with_name(name))
-        if not result[-1].is_file():
-            raise FileMissing(str(result[-1]), f"it is one of the {int(found['count'])} files of a model")
-    return tuple(result) or (path,)
+    count = int(found["count"])
+    result = tuple(path.with_name(name) for name in names(path.stem[: found.start()], count))
+    for part in result:
+        if not part.is_file():
+            raise FileMissing(str(part), f"it is one of the {count} files of a model")
+    return result or (path,)
+
+
+def names(stem: str, count: int) -> list[str]:
+    """Return what the files of a model called ``stem`` are called when there are ``count`` of them."""
+    return [f"{stem}-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1)]
 
 
 def read(path: Path) -> GgufInfo:

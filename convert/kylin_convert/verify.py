@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import gguf
 import numpy as np
 
-from kylin_convert import calibration, divergence, reference
+from kylin_convert import calibration, divergence, reference, shards
 from kylin_convert.divergence import Sampling
 from kylin_convert.imatrix import context_of
 from kylin_convert.quality import Quality
@@ -52,7 +53,7 @@ def check_values(result: GgufInfo) -> None:
     Raises:
         VerificationFailed: there is one.
     """
-    for tensor in gguf.GGUFReader(result.path).tensors:
+    for tensor in chain.from_iterable(gguf.GGUFReader(path).tensors for path in shards.files(result.path)):
         rows = tensor.data.reshape(-1, tensor.data.shape[-1])
         for start in range(0, len(rows), _BLOCK_ROWS):
             values = gguf.quants.dequantize(rows[start : start + _BLOCK_ROWS], tensor.tensor_type)

@@ -30,6 +30,7 @@ _STAGES = {
     "imatrix": N_("Measuring importance"),
     "quantise": N_("Quantising"),
     "place": N_("Writing the file"),
+    "split": N_("Cutting the file"),
     "check source": N_("Checking the source"),
     "check output": N_("Checking the result"),
 }

@@ -16,7 +16,7 @@ from kylin_gguf import catalogue, config, energy, native
 from kylin_gguf.bus import contract, power, private
 from kylin_gguf.bus.client import Client
 from kylin_gguf.cli import output
-from kylin_gguf.cli.models import AsJson
+from kylin_gguf.cli.models import AsJson, not_local
 from kylin_gguf.errors import KylinError
 from kylin_gguf.offload import machine
 from kylin_gguf.records import Settings
@@ -99,6 +99,8 @@ def _check_models(settings: Settings) -> Iterator[Finding]:
     store = Store(settings, catalogue.load(settings.catalogue))
     for model in store.installed():
         yield Finding("ok", "model", f"{model.name}, {output.size(model.size)}, {model.path}")
+    for remote in store.remotes():
+        yield Finding("note", "model", f"{remote.name}, {not_local(remote.host)}")
     yield Finding("ok", "default model", store.default().name)
 
 

@@ -43,11 +43,11 @@ def model_columns() -> tuple[str, ...]:
 
 def model_rows(found: Look, speeds: Mapping[int, Speed]) -> list[tuple[str, ...]]:
     """Return one line for each loaded model; ``speeds`` by its process."""
-    placements = {model["pid"]: model["placement"] for model in found.get("LoadedModels", ())}
+    placements = {model["pid"]: model.get("placement", {}) for model in found.get("LoadedModels", ())}
     return [
         (
             _clipped(model["name"]),
-            _where(placements.get(model["pid"], {})),
+            model.get("remote") or _where(placements.get(model["pid"], {})),
             str(model["running"]),
             str(model["waiting"]),
             _rate(speeds[model["pid"]].answers),
@@ -86,7 +86,7 @@ def device_rows(found: Look) -> list[tuple[str, ...]]:
     """Return one line for each device, with the layers that loaded models have on it."""
     layers: dict[str, int] = {}
     for model in found.get("LoadedModels", ()):
-        for share in model["placement"].get("shares", ()):
+        for share in model.get("placement", {}).get("shares", ()):
             layers[share["device"]] = layers.get(share["device"], 0) + share["layers"]
     return [
         (

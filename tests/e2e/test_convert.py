@@ -18,10 +18,12 @@ from typing import Any
 import pytest
 from gguf import GGUFReader, GGUFWriter
 
-from kylin_convert import manifest, pipeline, quantise, verify
+from kylin_convert import manifest, pipeline, quantise, shards, verify
 from kylin_convert.quantise import Recipe
 from kylin_convert.source import open_path, open_source
+from kylin_convert.splitting import Limit
 from kylin_convert.tools import Toolbox
+from kylin_convert.work import sha256_of
 from kylin_gguf import gguf_info
 from kylin_gguf.errors import (
     BadMatrix,
@@ -345,6 +347,31 @@ def test_a_model_in_several_files_gives_what_it_gives_in_one(
     ]
     assert tensors[0] == tensors[1]
     assert not any(key.startswith("split.") for key in gguf_info.read(tmp_path / "b.gguf").metadata)
+
+
+def test_a_result_in_several_files_is_verified_and_loads(
+    own: Settings, checkpoint: Path, tmp_path: Path
+) -> None:
+    _convert(checkpoint, tmp_path / "whole.gguf", "Q4_K_M", own)
+    output = tmp_path / "out" / "cut.gguf"
+    output.parent.mkdir()
+    limit = Limit(tensors=8)
+    notes, made = _convert(checkpoint, output, "Q4_K_M", own, limit=limit)
+    assert notes.stages[-3:] == ["quantise", "split", "check output"]
+    names = shards.names("cut", 3)
+    assert _listing(output.parent) == sorted([*names, f"{names[0]}.json"])
+    assert list(made.output["files"]) == names
+    for name, sha256 in made.output["files"].items():
+        assert sha256_of(output.with_name(name)) == sha256
+    first, whole = (shards.read(path) for path in (output.with_name(names[0]), tmp_path / "whole.gguf"))
+    assert [(t.name, t.type_name) for t in first.tensors] == [(t.name, t.type_name) for t in whole.tensors]
+    assert made.quality == json.loads(manifest.path_for(whole.path).read_text(encoding="utf-8"))["quality"]
+    with pytest.raises(InvalidValue, match="--force"):
+        _convert(checkpoint, output, "Q4_K_M", own, limit=limit)
+    _convert(checkpoint, output, "Q4_K_M", own, limit=limit, force=True)
+    assert _listing(output.parent) == sorted([*names, f"{names[0]}.json"])
+    with pytest.raises(InvalidValue, match="another file than the source"):
+        _convert(output.with_name(names[1]), output, "Q2_K", own, limit=limit, force=True)
 
 
 def _cut(whole: Path, target: Path, tensors_a_file: int) -> None:

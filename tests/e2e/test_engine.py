@@ -6,17 +6,22 @@ import asyncio
 import json
 import math
 import os
+import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kylin_convert import splitting
+from kylin_convert.splitting import Limit
+from kylin_gguf import gguf_info
 from kylin_gguf.conversations import Conversation
 from kylin_gguf.engine.generation import Generation
 from kylin_gguf.errors import Busy, ContextFull, InvalidGrammar, InvalidValue, UnknownOption, WorkerDied
 from kylin_gguf.pool import EnginePool
-from kylin_gguf.records import Entry, InstalledModel, Message
+from kylin_gguf.records import Entry, InstalledModel, Message, no_progress
 from kylin_gguf.sessions import Session
 
 from .conftest import ENDLESS, STALLED_S, Reading, read_frames
@@ -56,6 +61,21 @@ async def test_greedy_answers_repeat_exactly(pool: EnginePool, model: InstalledM
     options = {"prompt": "List three colours.", "temperature": 0.0, "max_tokens": 24}
     texts = [
         text_of(await read_frames(await Session(model, pool.acquire).generate(options))) for _ in range(2)
+    ]
+    assert texts[0] == texts[1] != ""
+
+
+async def test_a_model_in_several_files_answers_as_in_one(
+    pool: EnginePool, model: InstalledModel, tmp_path: Path
+) -> None:
+    whole = gguf_info.read(shutil.copyfile(model.path, tmp_path / "cut"))
+    first = splitting.cut(whole, Limit(tensors=100), no_progress).path
+    assert first.name == "cut-00001-of-00003.gguf"
+    cut = replace(model, name="cut", path=first)
+    options = {"prompt": "List three colours.", "temperature": 0.0, "max_tokens": 16}
+    texts = [
+        text_of(await read_frames(await Session(each, pool.acquire).generate(options)))
+        for each in (model, cut)
     ]
     assert texts[0] == texts[1] != ""
 

@@ -225,7 +225,7 @@ async def test_what_is_idle_for_long_enough_is_unloaded_and_what_is_busy_is_not(
     engine = await engines.acquire(TOY)
     engine.busy = True
     clock.now += 1000
-    while engines._used[TOY.path] < clock.now:  # until a sweep has found it at work
+    while engines._used[TOY.reference] < clock.now:  # until a sweep has found it at work
         assert engines.loaded(), "it was unloaded at work"
         await asyncio.sleep(0.001)
     engine.busy = False
