@@ -24,6 +24,10 @@ class KeptStates:
         self._known: dict[str, NDArray[np.float32]] | None = None
         self._new = 0
 
+    async def file(self) -> Path:
+        """Return the model's own."""
+        return await self._model.file()
+
     async def identity(self) -> str:
         """Return the model's own."""
         return await self._model.identity()

@@ -29,6 +29,10 @@ class ModelStates:
         """``find`` returns the model; ``progress`` gets how far it is loaded."""
         self._pool, self._find, self._progress = pool, find, progress
 
+    async def file(self) -> Path:
+        """Return the model's file."""
+        return (await self._find()).path
+
     async def identity(self) -> str:
         """Return a hash that changes with the content of the model's file.
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kylin_gguf.actuator.shortlist import Shortlist
     from kylin_gguf.actuator.shortlists import Shortlists
     from kylin_gguf.actuator.study import HiddenStates
+    from kylin_gguf.actuator.word_tables import WordTables
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,9 @@ class Understanding:
             from kylin_gguf.actuator.shipped import SHIPPED_COMMANDS, load_commands  # noqa: PLC0415
 
             read = functools.partial(load_commands, self._settings.commands_dirs)
-            self._collection = Collection.reading_later(SHIPPED_COMMANDS.name, read, self._learn)
+            self._collection = Collection.reading_later(
+                SHIPPED_COMMANDS.name, read, self._learn, self._improve
+            )
         return self._collection
 
     async def ready(self) -> Interpreter:
@@ -89,14 +92,26 @@ class Understanding:
     def _make(self, collection: Collection) -> Interpreter:
         from kylin_gguf.actuator.interpret import Interpreter  # noqa: PLC0415 - see above
         from kylin_gguf.actuator.study import Study  # noqa: PLC0415
+        from kylin_gguf.actuator.word_study import WordStudy  # noqa: PLC0415
 
-        return Interpreter(collection, study=Study(self._readouts))
+        words = WordStudy(self._tables, collection.renew)
+        return Interpreter(collection, study=Study(self._readouts, words=words))
+
+    @functools.cached_property
+    def _tables(self) -> WordTables:
+        from kylin_gguf.actuator.word_tables import WordTables  # noqa: PLC0415 - see above
+
+        return WordTables(self._settings.cache_dir / "words")
 
     @functools.cached_property
     def _shortlists(self) -> Shortlists:
         from kylin_gguf.actuator.shortlists import IN_PACKAGE, Shortlists  # noqa: PLC0415 - see above
 
-        return Shortlists(self._settings.cache_dir / "shortlists", IN_PACKAGE)
+        directory = self._settings.cache_dir / "shortlists"
+        return Shortlists(directory, IN_PACKAGE, words=self._tables.in_force)
 
     def _learn(self, catalogue: CommandCatalogue) -> Shortlist:
         return self._shortlists.of(catalogue)
+
+    def _improve(self, catalogue: CommandCatalogue, than: Shortlist) -> Shortlist | None:
+        return self._shortlists.better(catalogue, than)

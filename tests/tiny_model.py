@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import gguf
@@ -36,6 +37,28 @@ def write_model(
     quantised = gguf.quants.quantize(weights, gguf.GGMLQuantizationType.Q8_0)
     writer.add_tensor("token_embd.weight", quantised, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
     writer.add_tensor("output_norm.weight", np.ones(7, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def write_vocabulary(
+    path: Path,
+    vectors: Mapping[str, Sequence[float]],
+    kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F16,
+    tokenizer: str = "gpt2",
+    tensors_a_file: int = 0,
+) -> Path:
+    """Write a model that is all tokens and their vectors, and return its path. A token is given as it is
+    written in the file."""
+    writer = gguf.GGUFWriter(path, "llama", split_max_tensors=tensors_a_file)
+    writer.add_tokenizer_model(tokenizer)
+    writer.add_token_list(list(vectors))
+    rows = np.array(list(vectors.values()), np.float32)
+    writer.add_tensor("output_norm.weight", np.ones(7, dtype=np.float32))
+    writer.add_tensor("token_embd.weight", gguf.quants.quantize(rows, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

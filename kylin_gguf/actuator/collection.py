@@ -10,53 +10,22 @@ import asyncio
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from kylin_gguf.actuator import choices, quota, reader
 from kylin_gguf.actuator.catalogue import CommandCatalogue
-from kylin_gguf.actuator.choices import Choices
 from kylin_gguf.actuator.node import MAX_TEXT
-from kylin_gguf.actuator.quota import Size
+from kylin_gguf.actuator.registered import Registered
 from kylin_gguf.errors import AccessDenied, InvalidValue, UnknownCatalogue, near
 from kylin_gguf.records import ExecutorAddress
 
 if TYPE_CHECKING:
-    from kylin_gguf.actuator.index import Index, Learner
+    from kylin_gguf.actuator.index import Improver, Index, Learner
     from kylin_gguf.actuator.offer import Offer
+    from kylin_gguf.actuator.shortlist import Shortlist
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
-
-
-@dataclass(frozen=True)
-class Registered:
-    """A catalogue, the client it belongs to, and where on the bus that carries its commands out.
-
-    ``catalogue`` has its commands with the ids that they are given out by; ``index`` is None until its
-    examples are learnt. ``keeps_alive``: the service does not end for want of use while it is there.
-    ``unavailable`` are the commands, by those ids, that its executor cannot carry out.
-    """
-
-    executor: ExecutorAddress
-    catalogue: CommandCatalogue
-    index: Index | None
-    keeps_alive: bool = True
-    unavailable: frozenset[str] = frozenset()
-
-    @property
-    def owner(self) -> str:
-        """The client's unique name on the bus."""
-        return self.executor.name
-
-    @property
-    def size(self) -> Size:
-        """What counts against the limits."""
-        return quota.size(self.catalogue)
-
-    def with_lists(self, lists: Mapping[str, Choices]) -> Registered:
-        """Return it with the contents of ``lists`` replaced."""
-        index = self.index and self.index.with_lists(lists)
-        return replace(self, catalogue=self.catalogue.with_lists(lists), index=index)
 
 
 class Collection:
@@ -66,9 +35,11 @@ class Collection:
     stays small.
     """
 
-    def __init__(self, first: CommandCatalogue, learn: Learner | None = None) -> None:
-        """``learn`` is by default what learns an index anew."""
-        self._name, self._learn = first.name, learn
+    def __init__(
+        self, first: CommandCatalogue, learn: Learner | None = None, improve: Improver | None = None
+    ) -> None:
+        """``learn`` is by default what learns an index anew; ``improve`` is what ``renew`` does that by."""
+        self._name, self._learn, self._improve = first.name, learn, improve
         self._known: CommandCatalogue | None = first
         self._read: Callable[[], CommandCatalogue] = lambda: first
         self._reading = threading.Lock()
@@ -76,17 +47,22 @@ class Collection:
         self._registered: dict[str, Registered] = {}
         self._offer: Offer | None = None
         self._catalogue: CommandCatalogue | None = None
-        self._learning = asyncio.Lock()
+        self._learning, self._improving = asyncio.Lock(), asyncio.Lock()
+        self._renewals: set[asyncio.Task[None]] = set()
 
     @classmethod
     def reading_later(
-        cls, name: str, read: Callable[[], CommandCatalogue], learn: Learner | None = None
+        cls,
+        name: str,
+        read: Callable[[], CommandCatalogue],
+        learn: Learner | None = None,
+        improve: Improver | None = None,
     ) -> Self:
         """Return the catalogues when the first one, of that ``name``, has yet to be read.
 
         Errors of ``read`` come from whatever needs it first, and again from what needs it next.
         """
-        made = cls(CommandCatalogue(name, ()), learn)
+        made = cls(CommandCatalogue(name, ()), learn, improve)
         made._known, made._read = None, read
         return made
 
@@ -107,8 +83,7 @@ class Collection:
         if self._offer is None:
             from kylin_gguf.actuator.offer import Offer  # noqa: PLC0415 - see above
 
-            indexes = (self._index, *(registered.index for registered in self._registered.values()))
-            self._offer = Offer(self.catalogue, tuple(filter(None, indexes)), self.unavailable)
+            self._offer = Offer(self.catalogue, self._indexes(), self.unavailable)
         return self._offer
 
     async def _catch_up(self) -> None:
@@ -122,6 +97,43 @@ class Collection:
                 self._registered[name] = replace(registered, index=learnt)
         self._index = index  # last: from now on there is nothing unlearnt
         self._changed()
+        self._renew_meanwhile()
+
+    async def renew(self) -> None:
+        """Learn anew, in threads, what there is a better way for. Until all is done the old one serves."""
+        if self._improve is None:
+            return
+        async with self._improving:
+            found = {}
+            for index in self._indexes():
+                better = await asyncio.to_thread(self._improve, index.learning, index.shortlist)
+                if better:
+                    found[index.shortlist] = better
+            if found:
+                self._put_in_place(found)
+
+    def _renew_meanwhile(self) -> None:
+        task = asyncio.ensure_future(self.renew())
+        self._renewals.add(task)
+        task.add_done_callback(self._renewals.discard)
+
+    def _put_in_place(self, found: Mapping[Shortlist, Shortlist]) -> None:
+        def renewed(index: Index | None) -> Index | None:
+            return index and replace(index, shortlist=found.get(index.shortlist, index.shortlist))
+
+        self._index = renewed(self._index)
+        self._registered = {n: replace(r, index=renewed(r.index)) for n, r in self._registered.items()}
+        self._changed()
+
+    def _indexes(self) -> tuple[Index, ...]:
+        registered = (one.index for one in self._registered.values())
+        return tuple(filter(None, (self._index, *registered)))
+
+    async def close(self) -> None:
+        """Begin to learn nothing anew."""
+        for task in self._renewals:
+            task.cancel()
+        await asyncio.gather(*self._renewals, return_exceptions=True)
 
     def _learn_first(self) -> Index:
         from kylin_gguf.actuator.index import Index  # noqa: PLC0415 - see above
@@ -189,6 +201,8 @@ class Collection:
             index = await asyncio.to_thread(_learn, catalogue, first, learn) if first else None
             self._registered[name] = Registered(executor, catalogue, index, keeps_alive, missing)
             self._changed()
+        if index:
+            self._renew_meanwhile()
         return catalogue
 
     def remove(self, owner: str, name: str) -> None:

@@ -13,6 +13,8 @@ from kylin_gguf.actuator.values import Utterance
 
 Learner = Callable[[CommandCatalogue], Shortlist]
 """How a catalogue's examples are learnt: by ``Shortlist`` itself, or from what is kept of that."""
+Improver = Callable[[CommandCatalogue, Shortlist], Shortlist | None]
+"""How they are learnt when there is a better way than there was; None if there is not."""
 
 MAX_FRAMES = 4
 """Different frames that an utterance is read as; each costs a comparison with all examples."""
@@ -27,10 +29,12 @@ CLAIMED = 0.7
 class Index:
     """A catalogue with its shortlist. Immutable; safe to share between threads.
 
-    ``written`` gives for each example as it is learnt the one in the catalogue.
+    ``learning`` is ``catalogue`` as its examples are learnt; ``written`` gives for each of those the one in
+    the catalogue.
     """
 
     catalogue: CommandCatalogue
+    learning: CommandCatalogue
     shortlist: Shortlist
     written: Mapping[Example, Example]
     slotted: tuple[Command, ...]
@@ -52,7 +56,7 @@ class Index:
         slotted = tuple(filter(has_slots, catalogue.commands))
         terms = {**(catalogue.terms or {}), **({TERM: (SYMBOL,)} if slotted else {})}
         learning = replace(catalogue, commands=commands, negatives=negatives, terms=terms)
-        return cls(catalogue, (learn or Shortlist)(learning), written, slotted)
+        return cls(catalogue, learning, (learn or Shortlist)(learning), written, slotted)
 
     def with_lists(self, lists: Mapping[str, Choices]) -> Index:
         """Return the index with the contents of ``lists`` replaced; nothing is learnt anew for that."""

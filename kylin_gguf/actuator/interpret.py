@@ -47,6 +47,9 @@ VALUE_SHARE = 0.5
 # all correctly, and 342 of the 480 of the check set, 3 of them wrongly (docs/understanding.md has the curve).
 SURE_BELIEF = 0.95
 SURE_SCORE = 0.6
+SURE_WITH_WORDS = 0.5
+"""Where examples are compared by what words mean, too: a command with its arguments, or none, is more likely
+than all else together."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,7 @@ class Interpreter:
         decided_by: DecidedBy = "lexical"
         candidates, beliefs = _weigh(offer, utterance, text, offer.match(text))
         shortlisted = time.perf_counter()
-        if self._study and model and candidates and not _sure(candidates, beliefs):
+        if self._study and model and candidates and not _sure(offer, candidates, beliefs):
             heard = await self._study.hear(offer.indexes, text, model)
             if heard:
                 scores, bias = offer.match(text, heard), NONE_BIAS * (1 + heard.trust)
@@ -178,6 +181,7 @@ class Interpreter:
 
     async def close(self) -> None:
         """Stop learning."""
+        await self.collection.close()
         if self._study:
             await self._study.close()
 
@@ -221,8 +225,10 @@ class Interpreter:
         return together >= max(MIN_BELIEF, none) and best.confidence >= VALUE_SHARE * together
 
 
-def _sure(candidates: Sequence[Candidate], beliefs: Sequence[float]) -> bool:
+def _sure(offer: Offer, candidates: Sequence[Candidate], beliefs: Sequence[float]) -> bool:
     """Whether the examples leave no doubt: none is meant, or a command that one of them is close to."""
+    if offer.knows_words:
+        return max(beliefs) >= SURE_WITH_WORDS
     command = max(zip(beliefs, candidates, strict=False), key=lambda pair: pair[0])
     return beliefs[-1] >= SURE_BELIEF or (command[0] >= SURE_BELIEF and command[1].score >= SURE_SCORE)
 

@@ -19,6 +19,11 @@ class Offer:
     indexes: tuple[Index, ...]
     unavailable: frozenset[str]
 
+    @property
+    def knows_words(self) -> bool:
+        """Whether utterances are compared by what words mean, too."""
+        return all(index.shortlist.words for index in self.indexes)
+
     def match(self, text: str, heard: Heard | None = None) -> Scores:
         """Compare normalised ``text`` with every example of every catalogue; ``heard`` is what a model makes
         of it, if one was asked."""

@@ -1,10 +1,11 @@
 """Which commands an utterance is like, from the catalogue's own examples alone.
 
-Two views of one TF-IDF space are mixed: the similarity to the nearest example, and kernel ridge regression
+Two views are mixed: the similarity to the nearest example in a TF-IDF space, and kernel ridge regression
 (least-squares classification, Rifkin & Lippert 2003) over all examples, in which the examples of *no*
-command are a class like any other and so push near misses away. Training is one Cholesky factorisation:
-a fraction of a second for 1500 examples, some ten for the 8000 of the shipped catalogue, whose result
-``shortlists`` therefore keeps on disk.
+command are a class like any other and so push near misses away. What is like an example for the regression
+shares words with it or, where there are ``WordVectors``, has words of like meaning. Training is one Cholesky
+factorisation: a fraction of a second for 1500 examples, some ten for the 8000 of the shipped catalogue, whose
+result ``shortlists`` therefore keeps on disk.
 """
 
 from __future__ import annotations
@@ -17,15 +18,22 @@ from numpy.typing import NDArray
 
 from kylin_gguf.actuator import ridge
 from kylin_gguf.actuator.catalogue import CommandCatalogue, Example
-from kylin_gguf.actuator.features import TermMatcher, extract
+from kylin_gguf.actuator.features import TermMatcher, extract, mask
 from kylin_gguf.actuator.inverted_index import InvertedIndex
+from kylin_gguf.actuator.quantities import read
 from kylin_gguf.actuator.repair import Repair
 from kylin_gguf.actuator.ridge import Indices, Vector
+from kylin_gguf.actuator.word_vectors import WordVectors
 
-# Both fitted together with features.WEIGHTS by bench/actuator_dev.py; the optimum is flat (a factor of two
-# in RIDGE or 0.2 in NEAREST moves leave-one-out accuracy by under one point).
+# Fitted together with features.WEIGHTS by bench/actuator_dev.py; the optimum is flat (a factor of two in
+# MEANT or RIDGE, or 0.2 in NEAREST, moves leave-one-out accuracy by about one point).
 RIDGE = 0.35
+RIDGE_WITH_WORDS = 0.5
 NEAREST = 0.15
+MEANT = 2.0
+"""What words of like meaning count for, beside 1 for the same words."""
+
+_ROWS = 512
 
 
 class Meaning(NamedTuple):
@@ -48,13 +56,19 @@ class Shortlist:
     """The trained index of one catalogue. Immutable; safe to share between threads."""
 
     def __init__(
-        self, catalogue: CommandCatalogue, trained: Mapping[str, NDArray[np.generic]] | None = None
+        self,
+        catalogue: CommandCatalogue,
+        words: WordVectors | None = None,
+        trained: Mapping[str, NDArray[np.generic]] | None = None,
     ) -> None:
-        """Train on the examples of ``catalogue``, unless ``trained`` has what ``arrays`` returned for it.
+        """Train on the examples of ``catalogue``, unless ``trained`` has what ``arrays`` returned for it and
+        for ``words``.
 
         Raises:
             KeyError, ValueError: ``trained`` is something else.
         """
+        self.words = words
+        """What it knows of words' meanings."""
         self._examples: tuple[Example, ...] = tuple(catalogue.examples())
         self._terms = TermMatcher(catalogue.terms or {})
         self.meanings: tuple[Meaning, ...] = tuple(dict.fromkeys(meaning_of(e) for e in self._examples))
@@ -62,9 +76,12 @@ class Shortlist:
         self._classes: Indices = np.array([index[meaning_of(e)] for e in self._examples], np.int32)
         if trained is None:
             self._index = InvertedIndex.of([extract(e.text, self._terms) for e in self._examples])
-            self._weights = ridge.fit(self._kernel(), self._wanted(), RIDGE)
+            points = np.stack([self._point(e.text) for e in self._examples], axis=1)
+            self._points = points.astype(np.float16).astype(np.float32)  # as they are kept
+            self._weights = ridge.fit(self._kernel(), self._wanted(), self._ridge)
         else:
             self._index = InvertedIndex.from_arrays(len(self._examples), trained)
+            self._points = trained["points"].astype(np.float32)
             self._weights = trained["weights"].astype(np.float32, copy=False)
         commands = [e.command for e in self._examples]
         self._repair = Repair(catalogue.terms or {}, self._terms, self._index, commands)
@@ -76,19 +93,40 @@ class Shortlist:
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Return what training came to."""
-        return {**self._index.arrays(), "weights": self._weights}
+        return {**self._index.arrays(), "points": self._points.astype(np.float16), "weights": self._weights}
+
+    @property
+    def _ridge(self) -> float:
+        return RIDGE_WITH_WORDS if self.words else RIDGE
+
+    def _point(self, text: str) -> Vector:
+        """Return where ``text`` lies among words' meanings: a vector without numbers where none are known."""
+        return self.words.of(mask(text, read(text).numbers)) if self.words else np.zeros(0, np.float32)
+
+    def _shared(self) -> Vector:
+        """Return the cosine similarity of every example with every other."""
+        return ridge.similarities(self._index.columns(), len(self._examples))
 
     def _kernel(self) -> Vector:
-        """Cosine similarity of every example with every other."""
-        return ridge.similarities(self._index.columns(), len(self._examples))
+        """Return how like each other the regression takes examples to be."""
+        kernel = self._shared()
+        if self.words:
+            for row in range(0, len(kernel), _ROWS):
+                some = slice(row, row + _ROWS)
+                kernel[some] += _meant(self._points[:, some].T @ self._points)
+        return kernel
 
     def _wanted(self) -> Vector:
         return ridge.targets(self._classes, len(self.meanings))
 
     def match(self, text: str) -> Scores:
         """Compare normalised ``text`` with every example."""
-        similarity = self._index.similarity(extract(self._repair(text), self._terms))
-        return self._mixed(similarity, ridge.outputs(similarity, self._weights))
+        text = self._repair(text)
+        similarity = self._index.similarity(extract(text, self._terms))
+        alike = similarity
+        if self.words:
+            alike = similarity + _meant(ridge.outputs(self._point(text), self._points))
+        return self._mixed(similarity, ridge.outputs(alike, self._weights))
 
     def nearest(self, text: str, count: int) -> tuple[tuple[Example, float], ...]:
         """Return the ``count`` examples that normalised ``text`` is most like, without the regression."""
@@ -108,8 +146,13 @@ class Shortlist:
         The regression's held-out outputs come in closed form. Rarities are not relearnt.
         """
         factor = self._kernel()
-        weights = ridge.fit(factor, self._wanted(), RIDGE)
+        weights = ridge.fit(factor, self._wanted(), self._ridge)
         held_out = self._wanted() - ridge.residuals(factor, weights)
-        similarity = self._kernel()
+        similarity = self._shared()
         np.fill_diagonal(similarity, 0.0)
         return [(e, self._mixed(similarity[i], held_out[i])) for i, e in enumerate(self._examples)]
+
+
+def _meant(cosines: Vector) -> Vector:
+    likeness: Vector = np.float32(MEANT) * np.exp(2 * (cosines - 1))
+    return likeness

@@ -18,6 +18,7 @@ from kylin_gguf.actuator.index import Index
 from kylin_gguf.actuator.readout import KIND, Readout
 from kylin_gguf.actuator.ridge import Vector
 from kylin_gguf.actuator.shortlist import Meaning, Shortlist, meaning_of
+from kylin_gguf.actuator.word_study import ModelFile, WordStudy
 from kylin_gguf.errors import KylinError, ModelNotInstalled, TextTooLong, UnsupportedModel
 from kylin_gguf.records import Progress, ProgressCallback, no_progress
 
@@ -41,7 +42,7 @@ class Heard(NamedTuple):
     """How much its scores count beside those of the wording."""
 
 
-class HiddenStates(Protocol):
+class HiddenStates(ModelFile, Protocol):
     """A model that can be shown texts. It is looked for, and loaded, when it is asked."""
 
     async def identity(self) -> str:
@@ -63,9 +64,10 @@ class HiddenStates(Protocol):
 class Study:
     """The readouts of the models that were asked. Lives on one event loop."""
 
-    def __init__(self, directory: Path, *, each: int = EACH) -> None:
-        """Keep readouts in ``directory``; show a model ``each`` examples of a meaning."""
-        self._files, self._each = ArrayFiles(directory, limit=MAX_FILES), each
+    def __init__(self, directory: Path, *, each: int = EACH, words: WordStudy | None = None) -> None:
+        """Keep readouts in ``directory``; show a model ``each`` examples of a meaning. ``words`` learns from
+        it what words mean."""
+        self._files, self._each, self._words = ArrayFiles(directory, limit=MAX_FILES), each, words
         self._learnt: dict[str, Readout] = {}
         self._lessons: WeakKeyDictionary[Shortlist, _Lesson] = WeakKeyDictionary()
         self._unfit: set[str] = set()
@@ -87,7 +89,10 @@ class Study:
         except ModelNotInstalled:  # a desktop without one has commands all the same
             return None
         readouts = [self._find(self._lesson(index), identity) for index in indexes]
-        if None in readouts and identity not in self._unfit and (self._task is None or self._task.done()):
+        new = (None in readouts and identity not in self._unfit) or (
+            self._words is not None and not self._words.knows(identity)
+        )
+        if new and (self._task is None or self._task.done()):
             self._task = asyncio.ensure_future(self._learn_meanwhile(indexes, model))
         judge = readouts[self._judge(indexes)]
         if judge is None:
@@ -115,6 +120,8 @@ class Study:
             KylinError: whatever ``model`` raises.
         """
         identity = await model.identity()
+        if self._words:  # first: it takes seconds, and serves even if all else is interrupted
+            await self._words.learn(indexes[self._judge(indexes)], identity, model)
         lessons = map(self._lesson, indexes)
         new = [lesson for lesson in lessons if self._find(lesson, identity) is None]
         texts = sum(len(lesson.texts) for lesson in new)

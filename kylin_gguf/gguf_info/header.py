@@ -126,8 +126,9 @@ def _scalar(reader: Cursor, key: str, code: int, room: int) -> Scalar | Skipped:
     if code == _STRING:
         length = reader.string_length(_MAX_STRING_BYTES, f"the value of '{key}'")
         if length > min(KEPT_STRING_BYTES, room):
+            start = reader.position
             reader.skip(length)
-            return Skipped(_TYPES[_STRING][0], length)
+            return Skipped(_TYPES[_STRING][0], length, start)
         # Values are for display and templates; llama.cpp accepts any bytes here, so we do too.
         return reader.take(length).decode(errors="replace")
     if code not in _SCALARS:
@@ -145,16 +146,17 @@ def _array(reader: Cursor, key: str, room: int) -> tuple[Scalar, ...] | Skipped:
         )
     if length > _MAX_ARRAY_LENGTH:
         raise reader.refuse(f"'{key}' is an array of {length} elements")
+    start = reader.position
     if length > min(_KEPT_ARRAY_LENGTH, room):
         if code == _STRING:
             reader.skip_strings(length)
         else:
             reader.skip(length * _SCALARS[code].size)
-        return Skipped(_TYPES[code][0], length)
-    end = reader.position + room
+        return Skipped(_TYPES[code][0], length, start)
+    end = start + room
     values = tuple(_scalar(reader, key, code, max(end - reader.position, 0)) for _ in range(length))
     kept = tuple(value for value in values if not isinstance(value, Skipped))
-    return kept if len(kept) == length else Skipped(_TYPES[code][0], length)
+    return kept if len(kept) == length else Skipped(_TYPES[code][0], length, start)
 
 
 def _alignment(reader: Cursor, metadata: Mapping[str, MetadataValue]) -> int:

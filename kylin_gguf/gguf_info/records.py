@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -11,11 +11,13 @@ from pathlib import Path
 class Skipped:
     """A metadata value that is there but too long to keep: a vocabulary, an embedded tokenizer.
 
-    ``length`` counts elements, or bytes for a string.
+    ``length`` counts elements, or bytes for a string; ``offset`` is where they begin, in bytes from the start
+    of the file.
     """
 
     type_name: str
     length: int
+    offset: int = field(default=0, compare=False)
 
 
 Scalar = bool | int | float | str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +18,18 @@ WIDTH = 96
 class Model:
     """Texts that share pairs of characters are alike to it. It remembers what it was shown."""
 
-    def __init__(self, name: str = "model", failure: KylinError | None = None) -> None:
-        self.name, self.failure = name, failure
+    def __init__(
+        self, name: str = "model", failure: KylinError | None = None, path: Path = Path("/nowhere.gguf")
+    ) -> None:
+        self.name, self.failure, self.path = name, failure, path
         self.learnt: list[str] = []
         self.asked: list[str] = []
 
     async def identity(self) -> str:
         return self.name
+
+    async def file(self) -> Path:
+        return self.path
 
     async def of(self, texts: Sequence[str], *, background: bool) -> NDArray[np.float32]:
         if self.failure:

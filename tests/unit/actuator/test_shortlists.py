@@ -9,6 +9,7 @@ from kylin_gguf.actuator import reader, ridge, shortlists
 from kylin_gguf.actuator.catalogue import CommandCatalogue
 from kylin_gguf.actuator.shortlist import Shortlist
 from kylin_gguf.actuator.shortlists import Shortlists
+from kylin_gguf.actuator.word_vectors import Pieces, WordVectors, pack
 from tests.unit.actuator.catalogues import PLAYER
 
 UTTERANCE = "play some music"
@@ -23,10 +24,10 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Note each catalogue that is trained on from now on."""
     seen: list[str] = []
 
-    def train(catalogue: CommandCatalogue, *trained: object) -> Shortlist:
+    def train(catalogue: CommandCatalogue, words: WordVectors | None, *trained: object) -> Shortlist:
         if not trained:
             seen.append(catalogue.name)
-        return Shortlist(catalogue, *trained)  # type: ignore[arg-type]
+        return Shortlist(catalogue, words, *trained)  # type: ignore[arg-type]
 
     monkeypatch.setattr(shortlists, "Shortlist", train)
     return seen
@@ -86,6 +87,63 @@ def test_old_files_make_room(tmp_path: Path) -> None:
         text = PLAYER.replace("play faster", f"play {number} times faster")
         Shortlists(tmp_path, limit=2).of(reader.parse(text, "player"))
     assert len(list(tmp_path.glob("*.npz"))) == 2
+
+
+def words(number: int) -> WordVectors:
+    """Return vectors, of which each ``number`` has its own, of some of the words."""
+    rows = np.random.default_rng(number).standard_normal((3, 4)).astype(np.float32)
+    return WordVectors(Pieces([" play", " faster", " song"]), *pack(rows))
+
+
+def test_what_is_at_hand_serves_until_there_is_a_better_one(
+    tmp_path: Path, catalogue: CommandCatalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_force: list[WordVectors | None] = [None]
+    kept = Shortlists(tmp_path, words=lambda: in_force[0])
+    old = kept.of(catalogue)
+    assert kept.better(catalogue, old) is None
+    in_force[0] = words(1)
+    seen = trainings(monkeypatch)
+    assert kept.of(catalogue).words is None
+    assert seen == [], "nobody waits for a training"
+    better = kept.better(catalogue, old)
+    assert better and better.words is in_force[0]
+    assert seen == ["player"]
+    assert better.match(UTTERANCE) != old.match(UTTERANCE)
+    assert kept.better(catalogue, better) is None
+
+    again = Shortlists(tmp_path, words=lambda: in_force[0]).of(catalogue)
+    assert again.match(UTTERANCE) == better.match(UTTERANCE)
+    in_force[0] = words(2)
+    other = kept.better(catalogue, better)
+    assert other and other.match(UTTERANCE) != better.match(UTTERANCE)
+    assert seen == ["player", "player"]
+
+
+def test_where_nothing_is_at_hand_words_count_from_the_first(
+    tmp_path: Path, catalogue: CommandCatalogue
+) -> None:
+    known = words(1)
+    assert Shortlists(tmp_path, words=lambda: known).of(catalogue).words is known
+
+
+@pytest.mark.parametrize("known", [None, words(1)])
+def test_what_is_left_out_is_what_was_not_learnt(
+    catalogue: CommandCatalogue, known: WordVectors | None
+) -> None:
+    """The closed form agrees with learning without the example, but for the rarities."""
+    whole = Shortlist(catalogue, known)
+    kernel = whole._kernel().astype(np.float64)
+    wanted, count = whole._wanted(), len(whole.examples)
+    for i, (example, scores) in enumerate(whole.leave_one_out()):
+        rest = [j for j in range(count) if j != i]
+        gram = kernel[np.ix_(rest, rest)] + whole._ridge * np.eye(len(rest))
+        regression = (kernel[i, rest] @ np.linalg.solve(gram, wanted[rest])).astype(np.float32)
+        similarity = whole._shared()[i]
+        similarity[i] = 0.0
+        expected = whole._mixed(similarity, regression)
+        assert example is whole.examples[i]
+        assert scores == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("count", [1, 511, 512, 1100])
