@@ -61,12 +61,13 @@ def devices(as_json: AsJson = False) -> None:
 
 
 def _described(row: Mapping[str, Any]) -> str:
-    if not row.get("link"):
-        return str(row["description"])
-    way = _("{description}: {rate}/s on the way there, {delay:.2f} ms to answer")
-    return way.format(
-        description=row["description"], rate=output.size(int(row["link"])), delay=row["delay"] * 1000
-    )
+    description = str(row["description"])
+    if row.get("link"):
+        way = _("{description}: {rate}/s on the way there, {delay:.2f} ms to answer")
+        rate = output.size(int(row["link"]))
+        description = way.format(description=description, rate=rate, delay=row["delay"] * 1000)
+    plugin = ": ".join(filter(None, (row.get("plugin", ""), " ".join(row.get("features", ())))))
+    return "; ".join(filter(None, (description, plugin)))
 
 
 def show_plan(  # noqa: PLR0913, PLR0917 - one parameter for each option

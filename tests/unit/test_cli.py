@@ -19,6 +19,8 @@ import kylin_convert.cli
 from kylin_gguf import __version__, errors, frames
 from kylin_gguf.cli import app, chat, document, models, output
 from kylin_gguf.cli.errors import EXIT_CODES
+from kylin_gguf.offload import machine
+from kylin_gguf.records import Device, FailedPlugin
 from tests.tiny_model import write_model
 
 Run = Callable[..., tuple[int, str, str]]
@@ -266,6 +268,26 @@ def test_sizes(count: float, shown: str) -> None:
 
 def test_printable_keeps_text_and_drops_control_characters() -> None:
     assert output.printable("a\tb\nc 你好😀\x1b[2J\x07\x00\x7f\x9b\r") == "a\tb\nc 你好😀[2J"
+
+
+# --- Devices ------------------------------------------------------------------------------------------
+
+
+def test_devices_have_their_plug_in_and_what_it_states(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    processor = Device("CPU", "EPYC", "cpu", 0, 0, plugin="cpu-zen4", features=("AVX2", "AVX512_VNNI"))
+    card = Device("Vulkan0", "RX 580", "gpu", 8_000_000_000, 7_000_000_000, plugin="vulkan")
+    lent = Device("RPC0", "lent", "remote", 0, 0, link=1e8, delay=0.001, plugin="rpc")
+    found = machine.Machine(4, 1, (processor, card, lent), (FailedPlugin("cuda", "no driver"),))
+    monkeypatch.setattr(machine, "probe", lambda _settings: found)
+    assert run("devices")[1].splitlines() == [
+        "CPU\tcpu\t\t\tEPYC; cpu-zen4: AVX2 AVX512_VNNI",
+        "Vulkan0\tgpu\t7.00 GB\t8.00 GB\tRX 580; vulkan",
+        "RPC0\tremote\t\t\tlent: 100.0 MB/s on the way there, 1.00 ms to answer; rpc",
+        "cuda\tfailed\t\t\tno driver",
+    ]
+    rows = [json.loads(line) for line in run("devices", "--json")[1].splitlines()]
+    assert (rows[0]["plugin"], rows[0]["features"]) == ("cpu-zen4", ["AVX2", "AVX512_VNNI"])
+    assert (rows[1]["plugin"], rows[1]["features"]) == ("vulkan", [])
 
 
 # --- Plans --------------------------------------------------------------------------------------------
