@@ -101,7 +101,7 @@ def show_plan(  # noqa: PLR0913, PLR0917 - one parameter for each option
     from kylin_gguf.offload.plan import Request, for_use, plan  # noqa: PLC0415
 
     settings = config.load()
-    path = Path(model) if Path(model).exists() else open_store().resolve(model, "a plan").path
+    path = open_store().resolve(str(Path(model).absolute()) if Path(model).exists() else model, "a plan").path
     found = machine_file.read(described) if described else _here(settings)
     request = replace(
         Request.of(settings),

@@ -21,7 +21,7 @@ from kylin_gguf.cli import app, chat, document, models, output
 from kylin_gguf.cli.errors import EXIT_CODES
 from kylin_gguf.offload import machine
 from kylin_gguf.records import Device, FailedPlugin
-from tests.tiny_model import write_model
+from tests.tiny_model import write_model, write_projector
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -306,6 +306,14 @@ def test_a_plan_for_another_machine_says_what_goes_where_and_why(run: Run, tmp_p
     assert plan["decode"] > 0 and plan["reasons"]
     code, out, _ = run("plan", str(model), "--machine", "machine.yaml", "--device", "cpu")
     assert code == 0 and "RAM" in out and "Vulkan0" not in out
+
+
+def test_a_projector_has_no_plan(run: Run, tmp_path: Path) -> None:
+    write_projector(tmp_path / "mmproj-m")
+    (tmp_path / "machine.yaml").write_text(MACHINE, encoding="utf-8")
+    code, _, said = run("plan", "mmproj-m", "--machine", "machine.yaml")
+    assert code == EXIT_CODES[errors.UnsupportedModel]
+    assert "projector" in said
 
 
 def test_a_plan_for_a_device_that_is_not_there_names_those_that_are(run: Run, tmp_path: Path) -> None:
