@@ -31,6 +31,8 @@ class Reply:
     prefill_tokens_per_s: float
     decode_tokens_per_s: float
     longest_gap_s: float | None = None
+    energy_j: float | None = None
+    """What the processor packages took for it; None where the engine does not tell."""
 
     @property
     def first_token_s(self) -> float:

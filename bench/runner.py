@@ -13,6 +13,10 @@ from bench.case import Case, Contender, Dropped, Prepared, Round, Sample, Unfair
 
 Say = Callable[[str], None]
 
+SETTLING_S = 0.3
+"""What a contender has after a sample before it is stopped: idle moments are when caches are tidied, and
+whoever reads an answer leaves more of them."""
+
 STANDING = "TtZX"
 """States of a process that takes no processor time: stopped, traced, a zombie, gone."""
 
@@ -42,6 +46,7 @@ async def _round(contenders: Mapping[str, Contender], number: int, say: Say) -> 
 
 async def _sample(contenders: Mapping[str, Contender], name: str, number: int) -> Sample | Dropped:
     mine = set(contenders[name].processes())
+    await asyncio.sleep(SETTLING_S)
     await _stop(_processes(contenders) - mine)
     send(mine, signal.SIGCONT)
     try:

@@ -139,6 +139,7 @@ def _reply(asked: float, arrivals: list[float], text: str, reason: str, usage: M
         prefill_tokens_per_s=usage["prefill_tokens_per_s"],
         decode_tokens_per_s=usage["decode_tokens_per_s"],
         longest_gap_s=usage["longest_gap_s"],
+        energy_j=usage.get("energy_j"),
     )
 
 

@@ -42,6 +42,9 @@ _CHOICES = {
     "load_mode": ("auto", "instant", "throughput"),
     "kv_type": ("f16", "q8_0"),
     "speculation": ("auto", "off"),
+    "context_fit": ("keep", "shrink"),
+    "use": ("chat", "command", "document"),
+    "power": ("auto", "speed", "saving"),
 }
 _SECONDS = ("idle_unload_s", "idle_exit_s")
 

@@ -83,6 +83,11 @@ def stepped_down(reason: str) -> Frame:
     return {"type": "notice", "code": "stepped-down", "reason": reason}
 
 
+def remote(host: str) -> Frame:
+    """News before an answer that ``host`` gives and not this machine."""
+    return {"type": "notice", "code": "remote", "host": host}
+
+
 def usage(counts: Usage) -> Frame:
     """What the request cost."""
     return {"type": "usage", **counts.to_json()}

@@ -69,5 +69,5 @@ def _detach(session: Session) -> None:
 
 def _kept(session: Session) -> Kept:
     return Kept(
-        session.kept_as, session.model.name, session.model.path, session.overflow, session.conversation
+        session.kept_as, session.model.name, session.model.reference, session.overflow, session.conversation
     )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from kylin_gguf import call_options, gguf_info
@@ -21,31 +20,36 @@ from kylin_gguf.errors import (
 )
 from kylin_gguf.offload import machine, remembered
 from kylin_gguf.offload.ladder import ladder, worth_stepping_down
-from kylin_gguf.offload.plan import Request, plan
+from kylin_gguf.offload.plan import Request, for_use, plan
 from kylin_gguf.offload.remembered import Remembered
-from kylin_gguf.records import InstalledModel, Placement, Settings
+from kylin_gguf.offload.replan import Reason, without, worthwhile
+from kylin_gguf.records import InstalledModel, Placement, Power, RemoteModel, Settings
 from kylin_gguf.translation import N_, translate
 
 log = logging.getLogger(__name__)
 
-_PLAN_OPTIONS = ("context_length", "device")
+_PLAN_OPTIONS = ("context_length", "device", "use")
 
 
 class Loader:
     """Starts workers. ``lost`` tells it of those that died with a request."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, power: Callable[[], Power] = Power) -> None:
+        """``power`` tells where the machine's power comes from now."""
+        self._settings, self._power = settings, power
         self._remembered = Remembered(settings.cache_dir / "placements")
-        self._rungs: dict[Path, int] = {}
-        """The rung that each model's worker was started on."""
-        self._least: dict[Path, int] = {}
+        self._rungs: dict[str, int] = {}
+        """By the model's reference: the rung that each model's worker was started on."""
+        self._least: dict[str, int] = {}
         """The rung to begin with, where the one before it has let a request down."""
-        self._lost: dict[Path, str] = {}
+        self._lost: dict[str, str] = {}
         """How it did, until the next worker can tell."""
+        self._gpus = False
+        """Whether the machine has GPUs that a plan would use, as of the last look."""
 
     async def plan(self, model: InstalledModel, options: Mapping[str, Any]) -> Placement:
-        """Return where ``model`` would go now. ``options`` may hold ``context_length`` and ``device``.
+        """Return where ``model`` would go now. ``options`` may hold ``context_length``,
+        ``device`` and ``use``.
 
         Raises:
             UnknownOption, InvalidValue, DeviceMissing: bad ``options``.
@@ -53,13 +57,20 @@ class Loader:
         """
         request = _request(self._settings, options)
         info = await asyncio.to_thread(gguf_info.read, model.path)
-        return plan(info, await asyncio.to_thread(machine.probe, self._settings), request)
+        found = await self._probe()
+        return plan(info, found, request)
+
+    async def _probe(self) -> machine.Machine:
+        return await asyncio.to_thread(machine.probe, self._settings, self._power())
 
     async def placements(self, model: InstalledModel) -> tuple[str, list[Placement]]:
         """Return what to try in turn, the same one never twice, and the key to remember it under."""
+        return await self._placements(model, await self._probe())
+
+    async def _placements(self, model: InstalledModel, found: machine.Machine) -> tuple[str, list[Placement]]:
+        self._gpus = any(self._settings.device or not device.software for device in found.accelerators)
         request = Request.of(self._settings)
         info = await asyncio.to_thread(gguf_info.read, model.path)
-        found = await asyncio.to_thread(machine.probe, self._settings)
         tried: list[Placement] = []
         for wanted in ladder(request, plan(info, found, request)):
             placement = plan(info, found, wanted)
@@ -75,7 +86,7 @@ class Loader:
         """
         key, placements = await self.placements(model)
         last = len(placements) - 1
-        first = min(max(self._remembered.rung(key), self._least.get(model.path, 0)), last)
+        first = self._first(model, key, last)
         failure: KylinError | None = None
         for rung in range(first, last + 1):
             placement = _explained(placements[rung], failure) if rung else placements[rung]
@@ -87,21 +98,42 @@ class Loader:
                 log.warning("%s: %s Trying something smaller.", model.name, error.statement())
                 failure = error
                 continue
-            lost = self._lost.pop(model.path, "")
+            lost = self._lost.pop(model.reference, "")
             engine.stepped_down = failure.statement() if failure else lost
-            self._rungs[model.path] = rung
+            self._rungs[model.reference] = rung
             if rung > first:
                 await asyncio.to_thread(self._remembered.keep, key, rung)
             return engine
         raise AssertionError("a ladder has at least one rung")
 
+    def _first(self, model: InstalledModel, key: str, last: int) -> int:
+        """Return the rung to begin with."""
+        return min(max(self._remembered.rung(key), self._least.get(model.reference, 0)), last)
+
+    async def misplaced(self, engine: EngineProcess, reason: Reason) -> bool:
+        """Return whether ``engine``'s model should be loaded anew, because there is less memory for it, or
+        more. The machine is looked at as if it were not loaded, which takes a moment.
+
+        Raises:
+            LibrariesMissing, LibraryLoadFailed, DeviceMissing, NotGguf, TruncatedGguf: as for ``start``.
+        """
+        model, placement = engine.model, engine.placement
+        if isinstance(model, RemoteModel) or placement is None:
+            return False
+        if reason == "more" and not (self._gpus and placement.is_partial):
+            return False
+        found = without(await self._probe(), engine.buffers, engine.memory().private)
+        key, placements = await self._placements(model, found)
+        wanted = placements[self._first(model, key, len(placements) - 1)]
+        return worthwhile(reason, placement, wanted, named=bool(self._settings.device))
+
     def lost(self, engine: EngineProcess, error: KylinError) -> None:
         """Note that ``engine`` died with a request. Where less may work, its model starts one rung lower from
         now on, until this service ends."""
-        path = engine.model.path
-        if path in self._rungs and worth_stepping_down(error, engine.placement):
-            self._least[path] = self._rungs[path] + 1
-            self._lost[path] = error.statement()
+        held = engine.model.reference
+        if held in self._rungs and engine.placement and worth_stepping_down(error, engine.placement):
+            self._least[held] = self._rungs[held] + 1
+            self._lost[held] = error.statement()
 
 
 def _explained(placement: Placement, failure: KylinError | None) -> Placement:
@@ -124,4 +156,5 @@ def _request(settings: Settings, options: Mapping[str, Any]) -> Request:
     if isinstance(length, bool) or not isinstance(length, int) or length < 1:
         raise InvalidValue("context_length", repr(length), "a number of tokens")
     device = call_options.text(options, "device", settings.device)
-    return replace(Request.of(settings), context_length=length, device=device)
+    request = replace(Request.of(settings), context_length=length, device=device)
+    return for_use(request, call_options.text(options, "use", settings.use))

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from kylin_gguf import call_options, text_vectors
+from kylin_gguf import call_options, statistics, text_vectors
 from kylin_gguf.conversations import Conversation, Database
 from kylin_gguf.conversion import Conversion, Converter
-from kylin_gguf.engine.memory import memory_of
 from kylin_gguf.errors import InvalidValue
 from kylin_gguf.execution import CallExecutor, Journal, Route, no_executors
 from kylin_gguf.jobs import Job, run_async, run_in_thread
@@ -22,16 +20,17 @@ from kylin_gguf.pool import EnginePool
 from kylin_gguf.records import (
     ADAPTER,
     OVERFLOWS,
-    Activity,
     Execution,
     ExecutorAddress,
     InstalledModel,
     LoadedModel,
+    Model,
+    Power,
     Progress,
     ProgressCallback,
     Settings,
 )
-from kylin_gguf.sessions import Session
+from kylin_gguf.sessions import MakeAssistant, Session
 from kylin_gguf.store import Store
 from kylin_gguf.understanding import Understanding
 
@@ -71,8 +70,8 @@ class Service:
     async def models(self) -> list[dict[str, Any]]:
         """Return every model of the catalogue and every other installed one, as JSON objects."""
         rows = await asyncio.to_thread(self._store.listing)
-        loaded = {str(model.path) for model in self.loaded()}
-        return [row | {"loaded": row["path"] in loaded} for row in rows]
+        loaded = {model.reference for model in self.loaded()}
+        return [row | {"loaded": (row["path"] or row["name"]) in loaded} for row in rows]
 
     def loaded(self) -> tuple[LoadedModel, ...]:
         """Return what worker processes hold now."""
@@ -80,15 +79,12 @@ class Service:
 
     async def statistics(self) -> dict[str, Any]:
         """Return what goes on now, as the JSON object of ``GetStatistics``."""
-        models = [asdict(model) | activity.to_json() for model, activity in await self._pool.activity()]
-        kept = ("name", "path", "pid", "memory", "memory_private", "memory_mapped")
-        counted = tuple(Activity().to_json())
-        return {
-            "pid": os.getpid(),
-            "memory": memory_of(os.getpid()).resident,
-            "models": [{key: model[key] for key in (*kept, *counted)} for model in models],
-            "commands": self._journal.entries(),
-        }
+        return await statistics.read(self._pool, self._journal.entries())
+
+    def heed_power(self, power: Power) -> None:
+        """Take in where the machine's power comes from; answers may then take less of it (the setting
+        ``power``)."""
+        self._pool.heed_power(power)
 
     def default_model(self) -> str:
         """Return the model that is used when none is named; empty when none is installed."""
@@ -113,7 +109,7 @@ class Service:
 
     async def plan(self, model: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return where ``model`` would go, with reasons, as a JSON object."""
-        return (await self._pool.plan(await self._resolve(model), options)).to_json()
+        return (await self._pool.plan(await self._resolve_local(model, "a plan"), options)).to_json()
 
     def load(self, model: str, options: Mapping[str, Any]) -> Job[LoadedModel]:
         """Load ``model``, and make it ready for commands if it has learnt them; with the option ``learn``, it
@@ -126,11 +122,13 @@ class Service:
         learn = call_options.flag(options, "learn")
 
         async def work(progress: ProgressCallback) -> LoadedModel:
-            engine = await self._pool.acquire(await self._resolve(model), progress)
+            found = await (self._resolve_local(model, "commands") if learn else self._resolve(model))
+            await self._pool.acquire(found, progress)
             if learn:
                 await (await self._understanding.ready()).learn(self._states(model), progress)
-            await self._understanding.recall(self._states(model))
-            return next(item for item in self.loaded() if item.path == engine.model.path)
+            if isinstance(found, InstalledModel):
+                await self._understanding.recall(self._states(model))
+            return next(item for item in self.loaded() if item.reference == found.reference)
 
         return self._track(run_async("load", work, model))
 
@@ -174,17 +172,27 @@ class Service:
 
     async def remove(self, name: str) -> None:
         """Unload and delete the installed model ``name``."""
-        await self.unload(name)
+        await self._pool.unload(await self._resolve_local(name, "a file to delete"))
         await asyncio.to_thread(self._store.remove, name)
         self.on_change("DefaultModel")
 
     async def prewarm(self, model: str) -> None:
-        """Make ready for a chat or a command that comes soon; errors are raised as for ``load``."""
+        """Make ready for a chat or a command that comes soon; errors are raised as for ``load``.
+
+        Raises:
+            NotLocal: a server has the model: it is asked nothing that nobody has said.
+        """
+        await self._resolve_local(model, "a head start")
         await (await self._understanding.ready()).prewarm(self._states(model))
 
-    async def _resolve(self, model: str) -> InstalledModel:
+    async def _resolve(self, model: str) -> Model:
         if model:
-            return await asyncio.to_thread(self._store.resolve, model)
+            return await asyncio.to_thread(self._store.find, model)
+        return await asyncio.to_thread(self._store.default)
+
+    async def _resolve_local(self, model: str, purpose: str) -> InstalledModel:
+        if model:
+            return await asyncio.to_thread(self._store.resolve, model, purpose)
         return await asyncio.to_thread(self._store.default)
 
     # --- conversations and commands -----------------------------------------------------------------
@@ -205,8 +213,7 @@ class Service:
             raise InvalidValue("overflow", wanted, " or ".join(OVERFLOWS))
         conversation = Conversation.beginning_with(call_options.text(options, "system"))
         model = await self._resolve(call_options.text(options, "model"))
-        assistant = partial(self._assistant, model)
-        session = Session(model, self._pool.acquire, conversation, overflow, assistant)
+        session = Session(model, self._pool.acquire, conversation, overflow, self._make_assistant(model))
         if keep:
             self.kept.keep(session)
         return session
@@ -221,9 +228,9 @@ class Service:
         """
         call_options.refuse_unknown(options, _OPEN_OPTIONS)
         named = call_options.text(options, "model")
-        model = await self._resolve(named or str(self.kept.get(session_id).path))
+        model = await self._resolve(named or self.kept.get(session_id).reference)
         kept = self.kept.get(session_id)  # as it is now
-        assistant = partial(self._assistant, model)
+        assistant = self._make_assistant(model)
         session = Session(model, self._pool.acquire, kept.conversation, kept.overflow, assistant)
         self.kept.attach(session, session_id)
         return session
@@ -231,7 +238,10 @@ class Service:
     async def switch_model(self, session: Session, model: str) -> None:
         """Have ``model`` give the next answers of ``session``; errors as of ``Store.resolve``."""
         found = await self._resolve(model)
-        session.switch_model(found, partial(self._assistant, found))
+        session.switch_model(found, self._make_assistant(found))
+
+    def _make_assistant(self, model: Model) -> MakeAssistant | None:
+        return partial(self._assistant, model) if isinstance(model, InstalledModel) else None
 
     async def _assistant(self, model: InstalledModel) -> Assistant:
         from kylin_gguf.assistant import Assistant, Means  # noqa: PLC0415 - as in ``understanding``
@@ -259,14 +269,14 @@ class Service:
         call_options.refuse_unknown(options, _INTERPRET_OPTIONS)
         model = call_options.text(options, "model")
         if model:
-            await self._resolve(model)
+            await self._resolve_local(model, "commands")
         interpreter = await self._understanding.ready()
         return (await interpreter.interpret(utterance, self._states(model))).to_json()
 
     def _states(self, model: str) -> ModelStates:
         from kylin_gguf.model_states import ModelStates  # noqa: PLC0415 - as in ``understanding``
 
-        return ModelStates(self._pool, lambda: self._resolve(model))
+        return ModelStates(self._pool, lambda: self._resolve_local(model, "commands"))
 
     async def execute(
         self, command_id: str, arguments: Mapping[str, Any], options: Mapping[str, Any]

@@ -13,8 +13,17 @@ from kylin_gguf import call_options, frames
 from kylin_gguf.conversations import Conversation
 from kylin_gguf.engine.generation import Generation, Outcome
 from kylin_gguf.engine.process import EngineProcess
-from kylin_gguf.errors import Busy, InternalError, InvalidValue, KylinError
-from kylin_gguf.records import Entry, InstalledModel, Message, Overflow, ProgressCallback, SamplingOptions
+from kylin_gguf.engine.remote.options import request_fields
+from kylin_gguf.errors import Busy, InternalError, InvalidValue, KylinError, NotLocal
+from kylin_gguf.records import (
+    Entry,
+    Message,
+    Model,
+    Overflow,
+    ProgressCallback,
+    RemoteModel,
+    SamplingOptions,
+)
 
 if TYPE_CHECKING:
     from kylin_gguf.assistant import Assistant
@@ -25,7 +34,7 @@ MAX_PROMPT_CHARS = 1_000_000
 MODES = ("chat", "assistant")
 GENERATE_OPTIONS = ("prompt", "mode", *SamplingOptions.names())
 
-Acquire = Callable[[InstalledModel, ProgressCallback], Awaitable[EngineProcess]]
+Acquire = Callable[[Model, ProgressCallback], Awaitable[EngineProcess]]
 MakeAssistant = Callable[[], "Awaitable[Assistant]"]
 """Makes a conversation's assistant at its first turn with one: most have none."""
 
@@ -45,7 +54,7 @@ class _Answer:
     generation: Generation
     messages: list[Message]
     sampling: SamplingOptions
-    model: InstalledModel
+    model: Model
     cut: _Cut
 
 
@@ -54,7 +63,7 @@ class Session:
 
     def __init__(
         self,
-        model: InstalledModel,
+        model: Model,
         acquire: Acquire,
         conversation: Conversation | None = None,
         overflow: Overflow = "trim",
@@ -75,7 +84,7 @@ class Session:
         """Called when the conversation, or the model, has become another."""
 
     @property
-    def model(self) -> InstalledModel:
+    def model(self) -> Model:
         """The model that answers."""
         return self._model
 
@@ -101,6 +110,7 @@ class Session:
 
         Raises:
             UnknownOption, InvalidValue: bad ``options``.
+            NotLocal: a server has the model, and ``mode`` is ``assistant``.
             ConversationTooLong: there is no room for the prompt.
             Busy: the last answer has not ended.
         """
@@ -111,10 +121,12 @@ class Session:
         if not isinstance(prompt, str) or not 0 < len(prompt) <= MAX_PROMPT_CHARS:
             raise InvalidValue("prompt", repr(prompt)[:80], f"text of 1 to {MAX_PROMPT_CHARS} characters")
         mode = rest.pop("mode", MODES[0])
-        modes = MODES if self._make_assistant else MODES[:1]
+        modes = MODES if self._make_assistant or isinstance(self._model, RemoteModel) else MODES[:1]
         if mode not in modes:
             raise InvalidValue("mode", repr(mode)[:80], " or ".join(modes))
         sampling = SamplingOptions.from_options(rest)
+        if isinstance(self._model, RemoteModel):
+            _check_remote(self._model, mode, sampling)
         self._conversation.check_room(len(prompt))
         if self._running:
             raise Busy("answers in this session", 1)
@@ -144,6 +156,8 @@ class Session:
             )
             if reason := engine.news():
                 generation.send(frames.stepped_down(reason))
+            if isinstance(answer.model, RemoteModel):
+                generation.send(frames.remote(answer.model.host))
             if generation.cancelled:
                 generation.end("cancelled")
             else:
@@ -215,7 +229,7 @@ class Session:
         """Forget the conversation; the system message stays."""
         self.replace(self._conversation.cleared())
 
-    def switch_model(self, model: InstalledModel, make_assistant: MakeAssistant | None) -> None:
+    def switch_model(self, model: Model, make_assistant: MakeAssistant | None) -> None:
         """Have ``model`` give the next answers, from the same conversation in its own template."""
         self._model, self._make_assistant, self._assistant = model, make_assistant, None
         self._context_changed()
@@ -234,6 +248,13 @@ class Session:
         """Stop a running answer."""
         if self._running:
             self._running.cancel()
+
+
+def _check_remote(model: RemoteModel, mode: str, sampling: SamplingOptions) -> None:
+    """Refuse what cannot be had of a server before anything is sent there."""
+    if mode != MODES[0]:
+        raise NotLocal(model.name, model.host, "commands")
+    request_fields(sampling)
 
 
 def _stop(task: asyncio.Task[Any]) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from kylin_gguf import gguf_info
 from kylin_gguf.errors import InvalidValue, UnsupportedModel
 from kylin_gguf.pool import EnginePool
+from kylin_gguf.records import InstalledModel, Model
 from kylin_gguf.store import Store
 
 MAX_TEXTS = 256
@@ -24,15 +26,16 @@ async def make(pool: EnginePool, store: Store, model: str, texts: Sequence[str])
     Raises:
         InvalidValue: no texts, too many, too long, or one that is blank.
         ModelNotInstalled: ``model`` is empty, and no embedding model is installed.
-        UnsupportedModel: the model makes no vectors. It is not loaded to find out.
+        UnsupportedModel: the model makes no vectors. It is not loaded to find out; a server has to be asked.
         TextTooLong: one has more tokens than the model takes.
     """
     _check(texts)
-    resolve = store.resolve if model else lambda _: store.default_embedder()
-    found = await asyncio.to_thread(resolve, model)
-    info = await asyncio.to_thread(gguf_info.read, found.path)
-    if not info.embeds:
-        raise UnsupportedModel(str(found.path), "it states no pooling, so it makes no vectors")
+    find: Callable[[], Model] = partial(store.find, model) if model else store.default_embedder
+    found = await asyncio.to_thread(find)
+    if isinstance(found, InstalledModel):
+        info = await asyncio.to_thread(gguf_info.read, found.path)
+        if not info.embeds:
+            raise UnsupportedModel(str(found.path), "it states no pooling, so it makes no vectors")
     return await pool.ask(found, lambda engine: engine.embed(texts))
 
 

@@ -88,18 +88,20 @@ class Case:
             config = {**self.config, "text_config": {**self.config["text_config"], **size}}
         (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
         flat = {**config, **config.get("text_config", {})}
-        content = safetensors({n: self._tensor(n, s) for n, s in self.shapes(flat).items()})
+        content = safetensors({n: random_tensor(n, s, self.dtype) for n, s in self.shapes(flat).items()})
         (folder / "model.safetensors").write_bytes(content)
         for name, value in self.files.items():
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text(json.dumps(value), encoding="utf-8")
 
-    def _tensor(self, name: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...], bytes]:
-        raw = np.random.PCG64(sum(name.encode())).random_raw(int(np.prod(shape))) >> np.uint64(40)
-        values = ((raw.astype(np.float64) / (1 << 24) - 0.5) / 8).astype("<f4").reshape(shape)
-        if self.dtype == "BF16":
-            return "BF16", shape, (values.view("<u4") >> 16).astype("<u2").tobytes()
-        return self.dtype, shape, values.astype({"F32": "<f4", "F16": "<f2"}[self.dtype]).tobytes()
+
+def random_tensor(name: str, shape: tuple[int, ...], dtype: str) -> tuple[str, tuple[int, ...], bytes]:
+    """Return a tensor's type, shape and bytes; ``name`` decides which."""
+    raw = np.random.PCG64(sum(name.encode())).random_raw(int(np.prod(shape))) >> np.uint64(40)
+    values = ((raw.astype(np.float64) / (1 << 24) - 0.5) / 8).astype("<f4").reshape(shape)
+    if dtype == "BF16":
+        return "BF16", shape, (values.view("<u4") >> 16).astype("<u2").tobytes()
+    return dtype, shape, values.astype({"F32": "<f4", "F16": "<f2"}[dtype]).tobytes()
 
 
 def _config(architecture: str, model_type: str, **more: Any) -> dict[str, Any]:

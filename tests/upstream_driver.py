@@ -1,4 +1,7 @@
-"""Runs upstream's converter: ``upstream_driver.py LLAMA.CPP JOBS``, a JSON list of [folder, output, type].
+"""Runs upstream's converters: ``upstream_driver.py LLAMA.CPP JOBS``.
+
+JOBS is a JSON list of [folder, output, type, adapter]. The last is empty, or the folder of an adapter, which
+is converted then, for the model in the first.
 
 In a process of its own, because upstream brings its own gguf package. It is made to give the name "tiny" to a
 pre-tokeniser it does not know instead of stopping; what it knows is left alone.
@@ -8,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import runpy
 import sys
 from typing import Any
 
@@ -27,9 +31,14 @@ def main() -> None:
             return "tiny"
 
     model.get_vocab_base_pre = name
-    for folder, output, form in json.loads(jobs):
-        sys.argv = ["convert_hf_to_gguf.py", folder, "--outfile", output, "--outtype", form]
-        convert()
+    for folder, output, form, adapter in json.loads(jobs):
+        options = ["--outfile", output, "--outtype", form]
+        if adapter:
+            sys.argv = ["convert_lora_to_gguf.py", adapter, "--base", folder, *options]
+            runpy.run_path(f"{source}/convert_lora_to_gguf.py", run_name="__main__")
+        else:
+            sys.argv = ["convert_hf_to_gguf.py", folder, *options]
+            convert()
 
 
 if __name__ == "__main__":

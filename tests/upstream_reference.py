@@ -21,6 +21,7 @@ from typing import Any
 import gguf
 import numpy as np
 
+from tests.tiny_adapters import ADAPTERS
 from tests.tiny_families import CASES
 
 DATA = Path(__file__).parent / "data" / "upstream.json"
@@ -40,6 +41,11 @@ _INLINE = 16
 def conversions() -> list[tuple[str, str]]:
     """Return case and format of every conversion that is compared."""
     return [(name, form) for name in CASES for form in ("f16", *OTHER_FORMATS.get(name, ()))]
+
+
+def adapters() -> list[tuple[str, str]]:
+    """Return case and format of every adapter that is compared."""
+    return [(name, form) for name, case in ADAPTERS.items() for form in case.forms]
 
 
 def checkpoint_hash(folder: Path) -> str:
@@ -82,14 +88,21 @@ def _hash(content: bytes) -> str:
 
 
 def references(source: Path, chosen: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Return what ``describe`` and ``checkpoint_hash`` say of upstream's conversions, by ``CASE/FORMAT``."""
+    """Return what ``describe`` and ``checkpoint_hash`` say of upstream's conversions, by ``CASE/FORMAT``.
+
+    Cases are of ``CASES`` or of ``ADAPTERS``.
+    """
     result: dict[str, Any] = {}
     with TemporaryDirectory() as scratch:
         jobs = []
         for name, form in chosen:
             folder = Path(scratch) / form / name
-            CASES[name].write(folder)
-            jobs.append([str(folder), f"{folder}.gguf", form])
+            base, adapter = folder, ""
+            if name in ADAPTERS:
+                base, adapter = folder.with_name(f"base-{name}"), str(folder)
+                ADAPTERS[name].write(folder)
+            CASES[ADAPTERS[name].base if adapter else name].write(base)
+            jobs.append([str(base), f"{folder}.gguf", form, adapter])
             result[f"{name}/{form}"] = folder
         driver = Path(__file__).with_name("upstream_driver.py")
         subprocess.run([sys.executable, "-P", driver, source, json.dumps(jobs)], check=True)
@@ -109,7 +122,8 @@ def main() -> None:
     """Write the file again, or the named cases of it."""
     source, *names = sys.argv[1:]
     kept = dict(load()) if names else {}
-    chosen = [(name, form) for name, form in conversions() if not names or name in names]
+    known = [*conversions(), *adapters()]
+    chosen = [(name, form) for name, form in known if not names or name in names]
     kept.update(references(Path(source).resolve(), chosen))
     lines = (
         f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in sorted(kept.items())

@@ -20,8 +20,8 @@ from dataclasses import replace
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from kylin_gguf.gguf_info import GgufInfo
-from kylin_gguf.offload.machine import Machine
-from kylin_gguf.offload.plan import GPU_MARGIN, RAM_SHARE, Request, plan
+from kylin_gguf.offload.machine import GPU_MARGIN, Machine
+from kylin_gguf.offload.plan import RAM_SHARE, Request, plan
 from kylin_gguf.offload.speed import WORKLOADS
 from kylin_gguf.records import Device, Placement
 from tests.unit.offload.random_pairs import GIB, model

@@ -10,7 +10,17 @@ from typing import Annotated
 
 import typer
 
-from kylin_convert import compare_cli, estimate, pipeline, pruning, publish, shards, source, view
+from kylin_convert import (
+    adapter_cli,
+    compare_cli,
+    estimate,
+    pipeline,
+    pruning,
+    publish,
+    shards,
+    source,
+    view,
+)
 from kylin_convert.card import write as write_card
 from kylin_convert.quantise import Recipe
 from kylin_convert.splitting import Limit
@@ -33,6 +43,7 @@ def register(app: typer.Typer) -> None:
         + "\n\n"
         + _("Example: kylin-gguf convert ./Qwen2.5-0.5B-Instruct --quant Q4_K_M -o qwen.gguf"),
     )(convert)
+    adapter_cli.register(app)
     compare_cli.register(app)
 
 

@@ -19,15 +19,16 @@ _ROPE_NAMES = {"su": "longrope"}
 
 
 class Config:
-    """config.json with checked access. Every method raises BadCheckpoint naming the key."""
+    """``file``, config.json, with checked access. Every method raises BadCheckpoint naming the key."""
 
-    def __init__(self, origin: str, values: Mapping[str, Any]) -> None:
+    def __init__(self, origin: str, values: Mapping[str, Any], file: str = "config.json") -> None:
         self.origin = origin
         self.values = values
+        self.file = file
 
     def fail(self, key: str, reason: str) -> BadCheckpoint:
         """Return the error that says what is wrong with ``key``."""
-        return BadCheckpoint(self.origin, f"config.json: {key} {reason}")
+        return BadCheckpoint(self.origin, f"{self.file}: {key} {reason}")
 
     def integer(self, key: str, default: int | None = None, limit: int = _MAX) -> int:
         """Return a positive integer of at most ``limit``."""

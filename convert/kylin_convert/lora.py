@@ -1,7 +1,7 @@
-"""LoRA adapters, merged into the checkpoint they were trained on while its tensors are read.
+"""LoRA adapters as PEFT saves them: read, and merged into the checkpoint while its tensors are read.
 
-Format: what PEFT writes, https://huggingface.co/docs/peft/developer_guides/checkpoint. W becomes
-W + scale · B · A, computed in F32, a tensor at a time.
+Format: https://huggingface.co/docs/peft/developer_guides/checkpoint. W becomes W + scale · B · A, computed in
+F32, a tensor at a time.
 """
 
 from __future__ import annotations
@@ -28,19 +28,38 @@ _NAME = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<half>[AB])(?:\.
 _PLAIN: Mapping[str, Any] = {
     "bias": "none",
     "fan_in_fan_out": False,
+    "layer_replication": None,
     "lora_bias": False,
     "modules_to_save": None,
+    "trainable_token_indices": None,
     "use_dora": False,
 }
+# An adapter that only counts from certain tokens on ("activated"), which a merged one could not.
+_INVOCATION = ("alora_invocation_tokens", "invocation_string")
+_EMBEDDING = re.compile(r"\.lora_embedding_[AB]$")
+# What a module's name is made of. A pattern with anything else is a regular expression.
+_PLAIN_PATTERN = re.compile(r"[\w.]+")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What is added to one matrix: ``alpha`` / rank times ``up`` (rows, rank) by ``down`` (rank, columns)."""
+
+    down: StoredTensor
+    up: StoredTensor
+    alpha: float
+
+    @property
+    def scale(self) -> float:
+        """What the product of the two is multiplied with."""
+        return self.alpha / self.down.shape[0]
 
 
 @dataclass(frozen=True)
 class AdaptedTensor(StoredTensor):
-    """A tensor of the base with what the adapter adds: ``scale`` times ``up`` (rows, rank) by ``down``."""
+    """A tensor of the base with what the adapter adds."""
 
-    down: StoredTensor
-    up: StoredTensor
-    scale: float
+    pair: Pair
 
     @property
     def precision(self) -> str:
@@ -50,8 +69,8 @@ class AdaptedTensor(StoredTensor):
     def map(self) -> Array:
         """Return the sum, as F32."""
         base = widen(super().map()).astype(np.float32)
-        up, down = (widen(half.map()).astype(np.float32) for half in (self.up, self.down))
-        base += np.float32(self.scale) * (up @ down)
+        up, down = (widen(half.map()).astype(np.float32) for half in (self.pair.up, self.pair.down))
+        base += np.float32(self.pair.scale) * (up @ down)
         return base
 
 
@@ -64,15 +83,34 @@ def base_name(folder: Path) -> str:
     """Return the path or repository of the checkpoint that the adapter in ``folder`` belongs to.
 
     Raises:
-        NotACheckpoint: it is another kind of adapter, or does not say.
+        NotACheckpoint: it does not say; or as ``read_config``.
+        BadCheckpoint: as ``read_config``.
     """
-    match read_json(folder / CONFIG):
-        case {"peft_type": "LORA", "base_model_name_or_path": str(name)} if name:
+    match read_config(folder).values.get("base_model_name_or_path"):
+        case str(name) if name:
             return name
-        case {"peft_type": str(kind)} if kind != "LORA":
-            raise NotACheckpoint(str(folder), f"it is an adapter of type {kind}; LORA is supported")
         case _:
             raise NotACheckpoint(str(folder), f"its {CONFIG} names no base model")
+
+
+def read_config(folder: Path) -> Config:
+    """Return the configuration of the adapter in ``folder``.
+
+    Raises:
+        NotACheckpoint: it is another kind of adapter.
+        BadCheckpoint: it changes more than pairs of matrices say.
+    """
+    match read_json(folder / CONFIG):
+        case {"peft_type": "LORA"} as values:
+            config = Config(str(folder), values, CONFIG)
+        case {"peft_type": str(kind)}:
+            raise NotACheckpoint(str(folder), f"it is an adapter of type {kind}; LORA is supported")
+        case _:
+            raise NotACheckpoint(str(folder), f"its {CONFIG} does not say what kind of adapter it is")
+    for key, plain in _PLAIN.items():
+        if config.values.get(key, plain) not in (plain, None):
+            raise config.fail(key, f"is {config.values[key]!r}, which is not supported")
+    return config
 
 
 def merge(base: Checkpoint, folder: Path) -> Checkpoint:
@@ -82,24 +120,40 @@ def merge(base: Checkpoint, folder: Path) -> Checkpoint:
         BadCheckpoint: the adapter is malformed, changes more than its pairs of matrices say, or does not
             fit the base.
     """
-    config = Config(str(folder), read_json(folder / CONFIG))
-    for key, plain in _PLAIN.items():
-        if config.values.get(key, plain) not in (plain, None):
-            raise BadCheckpoint(
-                str(folder), f"{CONFIG}: {key} is {config.values[key]!r}, which is not supported"
-            )
-    tensors = dict(base.tensors)
-    for module, halves in _pairs(folder).items():
+    config = read_config(folder)
+    for key in _INVOCATION:
+        if config.values.get(key):
+            raise config.fail(key, "is set: an adapter that waits for certain tokens cannot be merged")
+    adapted = {}
+    for name, pair in read_pairs(base, folder, config).items():
+        stated = {field.name: getattr(base.tensors[name], field.name) for field in fields(StoredTensor)}
+        adapted[name] = AdaptedTensor(**stated, pair=pair)
+    return replace(base, tensors={**base.tensors, **adapted})
+
+
+def read_pairs(base: Checkpoint, folder: Path, config: Config) -> dict[str, Pair]:
+    """Return what the adapter of ``folder`` adds, by the names of ``base``'s tensors.
+
+    Raises:
+        BadCheckpoint: it is malformed, or does not fit the base.
+    """
+    result = {}
+    for module, halves in _halves(folder).items():
         name = f"{module}.weight"
-        if name not in tensors:
+        if name not in base.tensors:
             raise BadCheckpoint(str(folder), f"it changes {name}, which the base model does not have")
-        tensors[name] = _adapted(tensors[name], halves, _scale(config, module, halves["A"].shape[0]))
-    return replace(base, tensors=tensors)
+        down, up = halves["A"], halves["B"]
+        _check_fit(base.tensors[name], down, up)
+        result[name] = Pair(down, up, _alpha(config, module, rank=down.shape[0]))
+    return result
 
 
-def _pairs(folder: Path) -> Mapping[str, Mapping[str, StoredTensor]]:
+def _halves(folder: Path) -> Mapping[str, Mapping[str, StoredTensor]]:
     pairs: dict[str, dict[str, StoredTensor]] = {}
     stored = read_header(folder / WEIGHTS)
+    if embeddings := [name for name in stored if _EMBEDDING.search(name)]:
+        reason = f"it adapts embeddings, which is not supported: {listed(embeddings)}"
+        raise BadCheckpoint(str(folder / WEIGHTS), reason)
     if unknown := [name for name in stored if not _NAME.fullmatch(name)]:
         raise BadCheckpoint(str(folder / WEIGHTS), f"tensors of no pair of matrices: {listed(unknown)}")
     for name, tensor in stored.items():
@@ -111,20 +165,19 @@ def _pairs(folder: Path) -> Mapping[str, Mapping[str, StoredTensor]]:
     return pairs
 
 
-def _adapted(base: StoredTensor, halves: Mapping[str, StoredTensor], scale: float) -> AdaptedTensor:
-    down, up = halves["A"], halves["B"]
-    if not (down.is_float and up.is_float) or base.shape != (*up.shape[:1], *down.shape[1:]):
+def _check_fit(base: StoredTensor, down: StoredTensor, up: StoredTensor) -> None:
+    matrices = all(tensor.is_float and len(tensor.shape) == 2 and all(tensor.shape) for tensor in (down, up))  # noqa: PLR2004
+    if not matrices or base.shape != (up.shape[0], down.shape[1]):
         reason = f"matrices of shapes {up.shape} and {down.shape} do not fit {base.name}, {base.shape}"
         raise BadCheckpoint(str(down.path), reason)
-    if len(up.shape) != len(base.shape) or up.shape[1:] != down.shape[:1]:
+    if up.shape[1] != down.shape[0]:
         raise BadCheckpoint(str(down.path), f"the two matrices for {base.name} have different ranks")
-    stated = {field.name: getattr(base, field.name) for field in fields(StoredTensor)}
-    return AdaptedTensor(**stated, down=down, up=up, scale=scale)
 
 
-def _scale(config: Config, module: str, rank: int) -> float:
+def _alpha(config: Config, module: str, rank: int) -> float:
     alpha = _of_module(config, "alpha_pattern", module) or config.number("lora_alpha", 8.0)
-    return alpha / (math.sqrt(rank) if config.flag("use_rslora", False) else rank)
+    # "Rank-stabilised": divided by the root of the rank instead.
+    return alpha * math.sqrt(rank) if config.flag("use_rslora", False) else alpha
 
 
 def _of_module(config: Config, key: str, module: str) -> float | None:
@@ -132,7 +185,9 @@ def _of_module(config: Config, key: str, module: str) -> float | None:
     patterns = config.values.get(key) or {}
     if not isinstance(patterns, dict):
         raise config.fail(key, "is not an object")
-    for pattern, _ in patterns.items():
+    for pattern in patterns:
+        if not _PLAIN_PATTERN.fullmatch(pattern):
+            raise config.fail(key, f"has the regular expression '{pattern}', which is not supported")
         if module == pattern or module.endswith(f".{pattern}"):
-            return Config(config.origin, patterns).number(pattern, 0.0)
+            return Config(config.origin, patterns, CONFIG).number(pattern, 0.0)
     return None

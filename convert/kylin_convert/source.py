@@ -195,14 +195,28 @@ class _Found:
 
 def _open_adapter(found: _Found, settings: Settings, progress: ProgressCallback) -> Source:
     """Open the checkpoint that an adapter belongs to, a folder or a repository, with the adapter added."""
-    text = lora.base_name(found.path)
+    base = open_base(lora.base_name(found.path), found.name, settings, progress)
+    merged = lora.merge(base, found.path)
+    files = [found.path / name for name in (lora.CONFIG, lora.WEIGHTS)]
+    return _open_checkpoint(merged, found.name, found.revision, *files)
+
+
+def open_base(
+    text: str, adapter: str, settings: Settings, progress: ProgressCallback, *, outline: bool = False
+) -> Checkpoint:
+    """Open the checkpoint ``text``, a folder or a repository, that ``adapter`` belongs to.
+
+    With ``outline`` the weights of a repository are not downloaded.
+
+    Raises:
+        NotACheckpoint: it is neither.
+        KylinError: as ``open_source``.
+    """
     folder = Path(text)
     if not folder.is_dir():
         reference = remote.parse(text)
         if reference is None:
             reason = f"its base model '{text}' is neither a folder nor a repository"
-            raise NotACheckpoint(found.name, reason)
-        folder = remote.fetch(reference, settings, progress, _check).folder
-    merged = lora.merge(Checkpoint.open(folder.absolute()), found.path)
-    files = [found.path / name for name in (lora.CONFIG, lora.WEIGHTS)]
-    return _open_checkpoint(merged, found.name, found.revision, *files)
+            raise NotACheckpoint(adapter, reason)
+        folder = remote.fetch(reference, settings, progress, _check, outline=outline).folder
+    return Checkpoint.open(folder.absolute())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from math import prod
 from pathlib import Path
@@ -34,14 +34,15 @@ _EXPONENTS = {np.dtype("<f2"): np.uint16(0x7C00), np.dtype("<u2"): np.uint16(0x7
 _BLOCK_ELEMENTS = 1 << 20
 """Elements converted at a time: few enough that all that is done to them happens in the processor's cache."""
 
+_MATRICES = (".weight", ".lora_a", ".lora_b")
 # Matrices that llama.cpp reads as F32 only: the router of experts, and what is added to BERT's embeddings.
 _F32_NAMES = ("_norm.weight", ".ffn_gate_inp.weight", "position_embd.weight", "token_types.weight")
 
 
 def tensor_type(tensor: OutputTensor, wanted: Type) -> Type:
     """Return the stored type of ``tensor``: vectors, norms and all but weights stay F32, as upstream's."""
-    plain = len(tensor.shape) <= 1 or tensor.name.endswith(_F32_NAMES) or not tensor.name.endswith(".weight")
-    return Type.F32 if plain else wanted
+    matrix = len(tensor.shape) > 1 and tensor.name.endswith(_MATRICES)
+    return wanted if matrix and not tensor.name.endswith(_F32_NAMES) else Type.F32
 
 
 def output_bytes(tensors: list[OutputTensor], form: str) -> int:
@@ -62,19 +63,41 @@ def write_gguf(family: Family, path: Path, form: str, progress: ProgressCallback
     Raises:
         BadCheckpoint: a file of the checkpoint is malformed, or a weight is not finite in ``form``.
     """
-    wanted, file_type = FORMATS[form]
-    tensors = family.tensors()
+
+    def describe(writer: gguf.GGUFWriter) -> None:
+        writer.add_type(gguf.GGUFType.MODEL)
+        counts = writer.get_total_parameter_count()
+        read_metadata(family.checkpoint.folder, counts).set_gguf_meta_model(writer)
+        family.write_parameters(writer, FORMATS[form][1])
+        writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+        family.vocabulary().write(writer)
+
+    write_file(path, family.name, family.tensors(), form, describe, progress)
+
+
+def write_file(  # noqa: PLR0913, PLR0917 - what a file consists of
+    path: Path,
+    architecture: str,
+    tensors: list[OutputTensor],
+    form: str,
+    describe: Callable[[gguf.GGUFWriter], None],
+    progress: ProgressCallback,
+) -> None:
+    """Write ``tensors`` to ``path`` in a format of ``FORMATS``; ``describe`` adds the keys.
+
+    The file appears whole or not at all, but it is not flushed to the disk.
+
+    Raises:
+        BadCheckpoint: as ``write_gguf``.
+    """
+    wanted = FORMATS[form][0]
     partial = path.with_name(path.name + ".part")
-    writer = gguf.GGUFWriter(partial, family.name)
+    writer = gguf.GGUFWriter(partial, architecture)
     for tensor in tensors:
         kind = tensor_type(tensor, wanted)
         # The NumPy type only matters as "not bytes"; raw_dtype is what is recorded.
         writer.add_tensor_info(tensor.name, tensor.shape, np.dtype("f2"), _nbytes(tensor, kind), kind)
-    writer.add_type(gguf.GGUFType.MODEL)
-    read_metadata(family.checkpoint.folder, writer.get_total_parameter_count()).set_gguf_meta_model(writer)
-    family.write_parameters(writer, file_type)
-    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    family.vocabulary().write(writer)
+    describe(writer)
     try:
         writer.write_header_to_file()
         writer.write_kv_data_to_file()

@@ -13,7 +13,7 @@ from dbus_next.message import Message as BusMessage
 from kylin_gguf import frames
 from kylin_gguf.bus import names, values
 from kylin_gguf.bus.connection import take_descriptor
-from kylin_gguf.errors import Cancelled, KylinError, ServiceUnavailable, of_code
+from kylin_gguf.errors import Cancelled, KylinError, ServiceUnavailable, UnknownObject, of_code
 from kylin_gguf.frames import Frame
 from kylin_gguf.records import Entry, Message
 
@@ -47,6 +47,13 @@ class ClientSession:
     async def model(self) -> str:
         """Return the name of the model that this conversation is with."""
         return await self._property("Model")
+
+    async def remote(self) -> str:
+        """Return the server that answers in this conversation, empty where this machine does."""
+        try:
+            return await self._property("Remote")
+        except UnknownObject:  # a service before API version 8, which asks no servers
+            return ""
 
     async def set_model(self, model: str) -> None:
         """Have another model give the next answers."""

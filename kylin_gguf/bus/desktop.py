@@ -19,7 +19,6 @@ from kylin_gguf.bus.connection import Connection, close_descriptors
 from kylin_gguf.errors import InternalError, InvalidValue, KylinError, ServiceUnavailable
 from kylin_gguf.records import ResultValue
 
-SYSTEM_BUS = "unix:path=/run/dbus/system_bus_socket"
 CALL_TIMEOUT_S = 10.0
 MAX_XML = 1 << 20
 MAX_OBJECTS = 16
@@ -164,7 +163,7 @@ class Desktop:
 
     async def _bus(self, name: str) -> Connection:
         if name not in self._buses:
-            address = os.environ.get("DBUS_SYSTEM_BUS_ADDRESS") or SYSTEM_BUS
+            address = os.environ.get("DBUS_SYSTEM_BUS_ADDRESS") or names.SYSTEM_BUS
             try:
                 self._buses[name] = await Connection.connect(address)
             except ServiceUnavailable as error:

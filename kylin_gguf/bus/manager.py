@@ -152,13 +152,15 @@ class RootObject(CatalogueMethods, SessionMethods):
 def _described(model: LoadedModel) -> dict[str, Any]:
     return {
         "name": model.name,
-        "path": str(model.path),
+        "path": model.path,
+        "local": not model.remote,
+        "remote": model.remote or None,
         "pid": model.pid,
         "load_s": round(model.load_s, 3),
         "memory": model.memory,
         "memory_private": model.memory_private,
         "memory_mapped": model.memory_mapped,
-        "placement": model.placement.to_json(),
+        "placement": model.placement.to_json() if model.placement else None,
         "speculation": model.speculation.to_json(),
         "buffers": model.buffers,
     }

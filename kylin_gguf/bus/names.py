@@ -4,7 +4,7 @@ from __future__ import annotations
 
 BUS_NAME = "org.openkylin.GgufEngine1"
 ROOT = "/org/openkylin/GgufEngine1"
-API_VERSION = 7
+API_VERSION = 8
 
 MANAGER = f"{BUS_NAME}.Manager"
 SESSION = f"{BUS_NAME}.Session"
@@ -15,6 +15,8 @@ EXECUTOR = f"{BUS_NAME}.Executor"
 INTERFACES = (MANAGER, SESSION, REQUEST, JOB, ACTUATOR, EXECUTOR)
 
 ERROR_PREFIX = f"{BUS_NAME}.Error."
+
+SYSTEM_BUS = "unix:path=/run/dbus/system_bus_socket"
 
 DAEMON = "org.freedesktop.DBus"
 DAEMON_PATH = "/org/freedesktop/DBus"

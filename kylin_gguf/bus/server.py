@@ -16,6 +16,7 @@ from kylin_gguf.bus.dispatch import Dispatcher
 from kylin_gguf.bus.executor import Executors, StartAdapter, activated_by_the_bus
 from kylin_gguf.bus.job import JobObject
 from kylin_gguf.bus.manager import RootObject
+from kylin_gguf.bus.power import PowerWatch
 from kylin_gguf.bus.registry import Registry
 from kylin_gguf.bus.request import RequestObject
 from kylin_gguf.bus.session import SessionObject
@@ -29,8 +30,8 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 5.0
 """How often a service in use looks whether it still is; an idle one sleeps until its time is up."""
-ADAPTER_DELAY_S = 1.0
-"""The adapter is started when the first callers have their answers."""
+REST_DELAY_S = 1.0
+"""The adapter is started, and the system bus asked, when the first callers have their answers."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -126,7 +127,10 @@ async def run(
         loop.add_signal_handler(number, told.set)
     server = await Server.start(address, service, start_adapter)
     log.info("serving %s", names.BUS_NAME)
-    adapter = loop.create_task(_start_adapter(server.executors))
+    rest = [
+        loop.create_task(_start_adapter(server.executors)),
+        loop.create_task(_watch_power(service)),
+    ]
     ends: list[asyncio.Future[Any]] = [
         server.connection.lost,
         loop.create_task(told.wait(), name="told to"),
@@ -140,8 +144,9 @@ async def run(
             await end
         log.info("stopping")
     finally:
-        for task in (adapter, *ends[1:]):
+        for task in (*rest, *ends[1:]):
             task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
         await server.close()
         for number in STOP_SIGNALS:
             loop.remove_signal_handler(number)
@@ -149,11 +154,25 @@ async def run(
 
 async def _start_adapter(executors: Executors) -> None:
     """Have the adapter at hand, so that it can tell what else this desktop can do."""
-    await asyncio.sleep(ADAPTER_DELAY_S)
+    await asyncio.sleep(REST_DELAY_S)
     try:
         await executors.ensure_adapter()
     except ServiceUnavailable as error:
         log.warning("commands cannot be carried out: %s", error)
+
+
+async def _watch_power(service: Service) -> None:
+    """Tell the service where the machine's power comes from, until cancelled."""
+    await asyncio.sleep(REST_DELAY_S)
+    try:
+        watch = await PowerWatch.start(service.heed_power)
+    except ServiceUnavailable as error:
+        log.info("where the power comes from is not known: %s", error)
+        return
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await watch.close()
 
 
 async def serve(settings: Settings) -> None:

@@ -14,7 +14,7 @@ from kylin_gguf.bus.request import RequestObject
 from kylin_gguf.bus.signal_feed import SignalFeed
 from kylin_gguf.conversations import Conversation
 from kylin_gguf.errors import Cancelled, InvalidValue
-from kylin_gguf.records import Entry
+from kylin_gguf.records import Entry, RemoteModel
 
 if TYPE_CHECKING:
     import socket
@@ -99,10 +99,14 @@ class SessionObject(Published):
 
     async def set_model(self, _: str, model: str) -> None:
         """Method SetModel."""
-        before = self._session.model.name
+        before = await self._of_model()
         await self._switch_model(self._session, model)
-        if self._session.model.name != before:
-            self.registry.announce(self, names.SESSION, {"Model": self._session.model.name})
+        changed = {name: value for name, value in (await self._of_model()).items() if value != before[name]}
+        if changed:
+            self.registry.announce(self, names.SESSION, changed)
+
+    async def _of_model(self) -> dict[str, str]:
+        return {"Model": await self.get_model(), "Remote": await self.get_remote()}
 
     async def export(self, _: str) -> str:
         """Method Export."""
@@ -132,6 +136,11 @@ class SessionObject(Published):
     async def get_model(self) -> str:
         """Property Model."""
         return self._session.model.name
+
+    async def get_remote(self) -> str:
+        """Property Remote."""
+        model = self._session.model
+        return model.host if isinstance(model, RemoteModel) else ""
 
     async def get_kept_as(self) -> str:
         """Property KeptAs."""

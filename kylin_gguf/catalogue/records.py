@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final, Literal
 
-from kylin_gguf.errors import UnknownModel, near
+from kylin_gguf.errors import NotLocal, UnknownModel, near
+from kylin_gguf.records import RemoteModel
 
 Use = Literal["chat", "actuator", "embedding"]
 USES: Final[tuple[Use, ...]] = ("chat", "actuator", "embedding")
@@ -125,21 +126,33 @@ class ModelEntry:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The models, in the file's order, and the names to try as default, best first."""
+    """The models, in the file's order, the names to try as default, best first, and the models of servers."""
 
     path: Path
     models: tuple[ModelEntry, ...]
     defaults: tuple[str, ...]
+    remotes: tuple[RemoteModel, ...] = ()
 
     def get(self, name: str) -> ModelEntry:
-        """Return the entry called ``name``; raises UnknownModel with near names."""
+        """Return the entry of the file called ``name``.
+
+        Raises:
+            NotLocal: a server has that model, and no file.
+            UnknownModel: there is none; near names are given.
+        """
         for entry in self.models:
             if entry.name == name:
                 return entry
+        if found := self.remote(name):
+            raise NotLocal(name, found.host, "a file")
         raise UnknownModel(name, near(name, self.names()))
 
+    def remote(self, name: str) -> RemoteModel | None:
+        """Return the server's model called ``name``, if there is one."""
+        return next((entry for entry in self.remotes if entry.name == name), None)
+
     def names(self) -> tuple[str, ...]:
-        """Return the names of all models, in order."""
+        """Return the names of all models that are files, in order."""
         return tuple(entry.name for entry in self.models)
 
 

@@ -18,7 +18,7 @@ from kylin_gguf.bus.client import Client
 from kylin_gguf.bus.client_session import Answer, ClientSession, failure_of
 from kylin_gguf.cli import output
 from kylin_gguf.cli.consent import ask
-from kylin_gguf.cli.conversation import Conversation
+from kylin_gguf.cli.conversation import Conversation, elsewhere
 from kylin_gguf.cli.models import AsJson, Model, reference
 from kylin_gguf.errors import (
     FileMissing,
@@ -100,7 +100,7 @@ def chat(  # noqa: PLR0913, PLR0917 — one parameter for each option
             if question:
                 runner.run(_ask(session, question, options, show))
             else:
-                _greet(settings, runner.run(session.model()))
+                _greet(settings, runner.run(session.model()), runner.run(session.remote()))
                 talk = Conversation(
                     runner.run, session, lambda text: runner.run(_ask(session, text, options, show))
                 )
@@ -116,8 +116,11 @@ def _read(path: Path) -> str:
         raise FileMissing(str(path), str(error)) from error
 
 
-def _greet(settings: Settings, model: str) -> None:
+def _greet(settings: Settings, model: str, host: str) -> None:
     output.notice(_("{model}. /help lists commands, Ctrl-D ends.").format(model=model))
+    if host:
+        output.notice(elsewhere(host))
+        return
     with contextlib.suppress(UnknownModel):  # a file of the user's own has no note
         output.notice(notice(catalogue.load(settings.catalogue).get(model)))
 
@@ -169,6 +172,7 @@ class _Text:
         self._status = Console(stderr=True)
         self._loading = False
         self._trimmed = 0
+        self._host = ""
 
     def frame(self, frame: Frame) -> None:
         """Show one frame."""
@@ -187,6 +191,10 @@ class _Text:
                 self._clear_loading()
                 text = _("(The conversation is long: its oldest {count} messages are left out from here on.)")
                 output.notice(text.format(count=self._trimmed))
+            case "notice" if frame.get("code") == "remote" and frame.get("host") != self._host:
+                self._host = str(frame.get("host"))
+                self._clear_loading()
+                output.notice(f"({elsewhere(self._host)})")
             case "notice" if frame.get("code") == "stepped-down":
                 self._clear_loading()
                 text = _("(The model was loaded with less than planned. {reason})")

@@ -80,6 +80,8 @@ class Conversation:
         if name:
             self._run(self._session.set_model(reference(name)))
         output.notice(str(self._run(self._session.model())))
+        if host := self._run(self._session.remote()):
+            output.notice(elsewhere(host))
 
     def _system(self, text: str) -> None:
         entries = self._run(self._session.entries())
@@ -108,6 +110,13 @@ class Conversation:
         except ValueError as error:
             raise InvalidValue("FILE", str(path), _("a conversation that /save has written")) from error
         self._run(self._session.import_(document))
+
+
+def elsewhere(host: str) -> str:
+    """Return the sentence that says where words go and answers come from."""
+    return _("What you say goes to {host}, which answers: not this machine.").format(
+        host=output.printable(host)
+    )
 
 
 def _file(command: str, name: str) -> Path:

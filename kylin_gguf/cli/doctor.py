@@ -12,11 +12,11 @@ from typing import Literal
 
 import typer
 
-from kylin_gguf import catalogue, config, native
-from kylin_gguf.bus import contract, private
+from kylin_gguf import catalogue, config, energy, native
+from kylin_gguf.bus import contract, power, private
 from kylin_gguf.bus.client import Client
 from kylin_gguf.cli import output
-from kylin_gguf.cli.models import AsJson
+from kylin_gguf.cli.models import AsJson, not_local
 from kylin_gguf.errors import KylinError
 from kylin_gguf.offload import machine
 from kylin_gguf.records import Settings
@@ -99,6 +99,8 @@ def _check_models(settings: Settings) -> Iterator[Finding]:
     store = Store(settings, catalogue.load(settings.catalogue))
     for model in store.installed():
         yield Finding("ok", "model", f"{model.name}, {output.size(model.size)}, {model.path}")
+    for remote in store.remotes():
+        yield Finding("note", "model", f"{remote.name}, {not_local(remote.host)}")
     yield Finding("ok", "default model", store.default().name)
 
 
@@ -110,6 +112,23 @@ def _check_disk(settings: Settings) -> Iterator[Finding]:
     level: Level = "ok" if os.access(directory, os.W_OK) else "problem"
     text = _("{free} free in {directory}") if level == "ok" else _("{directory} cannot be written")
     yield Finding(level, "disk", text.format(free=free, directory=directory))
+
+
+def _check_power(_settings: Settings) -> Iterator[Finding]:
+    found = asyncio.run(power.read())
+    if found.on_battery is None:
+        yield Finding("note", "power", _("the source is not known: UPower does not run"))
+    else:
+        source = _("on battery") if found.on_battery else _("on mains")
+        profile = _(", power profile {profile}").format(profile=found.profile) if found.profile else ""
+        yield Finding("ok", "power", source + profile)
+    meter = energy.meter(on_battery=found.on_battery is True)
+    if meter:
+        yield Finding("ok", "energy", _("measured by {meter}").format(meter=meter.name))
+    elif energy.packages().locked:
+        yield Finding("note", "energy", _("the processor's meter (RAPL) may be read by root only"))
+    else:
+        yield Finding("note", "energy", _("nothing measures it now"))
 
 
 def _check_bus(settings: Settings) -> Iterator[Finding]:
@@ -151,6 +170,7 @@ CHECKS: tuple[Check, ...] = (
     _check_libraries,
     _check_models,
     _check_disk,
+    _check_power,
     _check_bus,
     _check_service,
     _check_converter,

@@ -10,7 +10,7 @@ import typer
 from kylin_gguf import config
 from kylin_gguf.bus.client import Client
 from kylin_gguf.cli import completion, output
-from kylin_gguf.cli.models import AsJson, reference
+from kylin_gguf.cli.models import AsJson, not_local, reference
 from kylin_gguf.errors import InvalidValue
 from kylin_gguf.translation import translate as _
 
@@ -40,13 +40,13 @@ def ps(as_json: AsJson = False) -> None:
 
 
 def _line(model: dict[str, Any]) -> list[str]:
-    placement = model["placement"]
+    placement = model.get("placement")
     return [
         model["name"],
         output.size(model["memory"]),
         output.size(model["memory_private"]),
-        str(placement["context_length"]),
-        str(placement["gpu_layers"]),
+        str(placement["context_length"]) if placement else "",
+        str(placement["gpu_layers"]) if placement else not_local(model["remote"]),
         str(model["pid"]),
     ]
 
@@ -78,5 +78,5 @@ def stop(
 async def _stop(model: str) -> None:
     async with await Client.connect(config.load(), start=False) as client:
         loaded = (await client.properties()).get("LoadedModels", [])
-        for name in [model] if model else [one["path"] for one in loaded]:
+        for name in [model] if model else [one.get("path") or one["name"] for one in loaded]:
             await client.unload(name)

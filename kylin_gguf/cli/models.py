@@ -11,6 +11,7 @@ import typer
 from kylin_gguf import catalogue, config, gguf_info
 from kylin_gguf.cli import completion, output
 from kylin_gguf.gguf_info import GgufInfo
+from kylin_gguf.records import RemoteModel
 from kylin_gguf.store import Store, notice
 from kylin_gguf.translation import translate as _
 
@@ -22,7 +23,7 @@ Model = Annotated[
         "-m",
         metavar="NAME|FILE",
         help=_("A model's name, or the path of a GGUF file."),
-        autocompletion=completion.installed,
+        autocompletion=completion.usable,
         show_default=False,
     ),
 ]
@@ -54,6 +55,11 @@ def register(app: typer.Typer) -> None:
     )(info)
 
 
+def not_local(host: str) -> str:
+    """Return what marks a model that ``host`` answers for."""
+    return _("not local: {host}").format(host=host)
+
+
 def reference(model: str) -> str:
     """Return ``model`` as another process understands it: a path is made absolute, a name stays."""
     is_path = os.sep in model or model.endswith(".gguf")
@@ -81,6 +87,8 @@ def list_models(as_json: AsJson = False) -> None:
 
 def _line(row: dict[str, Any]) -> list[str]:
     state = _("default") if row["default"] else _("installed") if row["installed"] else ""
+    if not row["local"]:
+        state = not_local(row["remote"])
     return [
         row["name"],
         output.size(row["size"]) if row.get("size") else "",
@@ -129,8 +137,11 @@ def info(
     as_json: AsJson = False,
 ) -> None:
     """Command ``info``."""
-    path = Path(model) if Path(model).exists() else open_store().resolve(model).path
-    found = gguf_info.read(path)
+    meant = None if Path(model).exists() else open_store().find(model)
+    if isinstance(meant, RemoteModel):
+        _show_remote(meant, as_json=as_json)
+        return
+    found = gguf_info.read(meant.path if meant else Path(model))
     fields = _fields(found)
     if as_json:
         listed = [
@@ -152,6 +163,18 @@ def info(
                 for t in found.tensors
             ],
         )
+
+
+def _show_remote(model: RemoteModel, *, as_json: bool) -> None:
+    """Show what is known of a model that a server has. The server is not asked."""
+    origin = f"${model.token_env}" if model.token_env else str(model.token_file or "")
+    fields = {"name": model.name, "title": model.title, "local": False, "remote": model.host}
+    fields |= {"url": model.url, "model": model.model, "token": origin}
+    if as_json:
+        output.print_json(fields)
+        return
+    shown = fields | {"local": not_local(model.host)}
+    output.print_fields({name: output.printable(str(value)) for name, value in shown.items() if value})
 
 
 def _fields(found: GgufInfo) -> dict[str, Any]:

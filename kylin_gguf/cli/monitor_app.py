@@ -147,7 +147,9 @@ class MonitorApp(App[None]):
         self.query_one("#commands", Table).show(rows.command_rows(found))
         models = found["Statistics"]["models"]
         running, waiting = (sum(model[key] for model in models) for key in ("running", "waiting"))
-        self._draw(sum(speeds.values(), Speed()), running, waiting)
+        together = sum(speeds.values(), Speed())
+        self.query_one("#devices").border_subtitle = rows.power_line(found, together.watts)
+        self._draw(together, running, waiting)
 
     def _draw(self, speed: Speed, running: int, waiting: int) -> None:
         for name, rate in (("answers", speed.answers), ("prompts", speed.prompts)):

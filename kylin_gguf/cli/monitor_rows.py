@@ -23,6 +23,18 @@ def headline(found: Look) -> str:
     )
 
 
+def power_line(found: Look, watts: float) -> str:
+    """Return where the power comes from, what is done about it, and how much it is, as far as that is
+    known."""
+    told = found["Statistics"]["power"]
+    states = {model["saving"] for model in found["Statistics"]["models"]}
+    parts = [_("on battery")] if told.get("on_battery") else []
+    parts += [_("too warm")] if told["hot"] else []
+    parts += [_("saving")] if states & {"measuring", "found"} else []
+    parts += [f"{watts:.1f} W"] if watts else []
+    return ", ".join(parts)
+
+
 def model_columns() -> tuple[str, ...]:
     """Return the heads of ``model_rows``."""
     columns = (_("MODEL"), _("LAYERS ON"), _("RUN"), _("WAIT"), _("T/S"))
@@ -31,11 +43,11 @@ def model_columns() -> tuple[str, ...]:
 
 def model_rows(found: Look, speeds: Mapping[int, Speed]) -> list[tuple[str, ...]]:
     """Return one line for each loaded model; ``speeds`` by its process."""
-    placements = {model["pid"]: model["placement"] for model in found.get("LoadedModels", ())}
+    placements = {model["pid"]: model.get("placement", {}) for model in found.get("LoadedModels", ())}
     return [
         (
             _clipped(model["name"]),
-            _where(placements.get(model["pid"], {})),
+            model.get("remote") or _where(placements.get(model["pid"], {})),
             str(model["running"]),
             str(model["waiting"]),
             _rate(speeds[model["pid"]].answers),
@@ -74,7 +86,7 @@ def device_rows(found: Look) -> list[tuple[str, ...]]:
     """Return one line for each device, with the layers that loaded models have on it."""
     layers: dict[str, int] = {}
     for model in found.get("LoadedModels", ()):
-        for share in model["placement"].get("shares", ()):
+        for share in model.get("placement", {}).get("shares", ()):
             layers[share["device"]] = layers.get(share["device"], 0) + share["layers"]
     return [
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Annotated, Any
 import typer
 
 from kylin_gguf import config, gguf_info
+from kylin_gguf.bus import power
 from kylin_gguf.cli import output
 from kylin_gguf.cli.models import AsJson, ModelFile, open_store
 from kylin_gguf.offload import machine, machine_file
-from kylin_gguf.records import Placement
+from kylin_gguf.records import Placement, Settings
 from kylin_gguf.translation import translate as _
 
 
@@ -67,7 +69,7 @@ def _described(row: Mapping[str, Any]) -> str:
     )
 
 
-def show_plan(
+def show_plan(  # noqa: PLR0913, PLR0917 - one parameter for each option
     model: ModelFile,
     device: Annotated[
         str,
@@ -79,6 +81,15 @@ def show_plan(
     context: Annotated[
         int, typer.Option("--ctx", min=0, help=_("Tokens of context."), show_default=False)
     ] = 0,
+    use: Annotated[
+        str,
+        typer.Option(
+            "--use",
+            metavar="chat|command|document",
+            help=_("What the model is mostly asked; a document is a long prompt."),
+            show_default=False,
+        ),
+    ] = "",
     described: Annotated[
         Path | None, typer.Option("--machine", help=_("A file that describes another machine."))
     ] = None,
@@ -86,21 +97,25 @@ def show_plan(
 ) -> None:
     """Command ``plan``."""
     # Needs numpy, which no other command of this program has to wait for.
-    from kylin_gguf.offload.plan import Request, plan  # noqa: PLC0415
+    from kylin_gguf.offload.plan import Request, for_use, plan  # noqa: PLC0415
 
     settings = config.load()
-    path = Path(model) if Path(model).exists() else open_store().resolve(model).path
-    found = machine_file.read(described) if described else machine.probe(settings)
+    path = Path(model) if Path(model).exists() else open_store().resolve(model, "a plan").path
+    found = machine_file.read(described) if described else _here(settings)
     request = replace(
         Request.of(settings),
         context_length=context or settings.context_length,
         device=device or settings.device,
     )
-    placement = plan(gguf_info.read(path), found, request)
+    placement = plan(gguf_info.read(path), found, for_use(request, use or settings.use))
     if as_json:
         output.print_json({"model": str(path), **placement.to_json()})
     else:
         _print(placement)
+
+
+def _here(settings: Settings) -> machine.Machine:
+    return machine.probe(settings, asyncio.run(power.read()))
 
 
 def _print(placement: Placement) -> None:

@@ -12,7 +12,7 @@ import typer
 
 from kylin_gguf.cli import output
 from kylin_gguf.cli.errors import EXIT_CODES
-from kylin_gguf.cli.models import AsJson
+from kylin_gguf.cli.models import AsJson, not_local
 from kylin_gguf.cli.watch import Look, Speed, Speeds, look
 from kylin_gguf.errors import ServiceUnavailable
 from kylin_gguf.translation import translate as _
@@ -79,7 +79,11 @@ def _print(found: Look) -> None:
         }
     )
     for model in found.get("LoadedModels", ()):
-        placement = model["placement"]
+        if "placement" not in model:
+            line = _("{name}: {place}, process {pid}")
+            place = not_local(model["remote"])
+            print(line.format(name=model["name"], place=place, pid=model["pid"]))
+            continue
         line = _(
             "{name}: {memory} ({private} private), "
             "loaded in {seconds:.1f} s, process {pid}, context {context}"
@@ -91,7 +95,7 @@ def _print(found: Look) -> None:
                 private=output.size(model["memory_private"]),
                 seconds=model["load_s"],
                 pid=model["pid"],
-                context=placement["context_length"],
+                context=model["placement"]["context_length"],
             )
         )
 

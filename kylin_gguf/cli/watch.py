@@ -30,9 +30,12 @@ class Speed:
 
     answers: float = 0.0
     prompts: float = 0.0
+    watts: float = 0.0
+    """What the meter in use counted, which is the same for all models; 0 where there is none."""
 
     def __add__(self, other: Speed) -> Speed:
-        return Speed(self.answers + other.answers, self.prompts + other.prompts)
+        watts = max(self.watts, other.watts)
+        return Speed(self.answers + other.answers, self.prompts + other.prompts, watts)
 
 
 class Speeds:
@@ -54,4 +57,5 @@ def _speed(before: Mapping[str, Any], now: Mapping[str, Any]) -> Speed:
         took = now[seconds] - before[seconds]
         return (now[count] - before[count]) / took if took > 0 else 0.0
 
-    return Speed(rate("generated_tokens", "generated_s"), rate("prompt_tokens", "prompt_s"))
+    watts = max(rate("energy_j", "time"), 0.0)  # a change of the meter begins anew
+    return Speed(rate("generated_tokens", "generated_s"), rate("prompt_tokens", "prompt_s"), watts)

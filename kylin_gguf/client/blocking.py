@@ -177,6 +177,10 @@ class BlockingSession:
         """Return the name of the model that this conversation is with."""
         return self._loop.run(self._session.model())
 
+    def remote(self) -> str:
+        """Return the server that answers in this conversation, empty where this machine does."""
+        return self._loop.run(self._session.remote())
+
     def set_model(self, model: str) -> None:
         """Have another model give the next answers."""
         self._loop.run(self._session.set_model(model))

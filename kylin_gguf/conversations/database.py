@@ -48,7 +48,8 @@ class Kept:
     id: str
     model: str
     """The model's name, for people."""
-    path: Path
+    reference: str
+    """What finds the model again."""
     overflow: Overflow
     conversation: Conversation
 
@@ -105,7 +106,7 @@ class Database:
             conversation = Conversation.from_json(json.loads(document))
         except (ValueError, KylinError) as error:  # not written by us, or by a newer version
             raise KeptSessionsUnusable(str(self._path), str(error)) from error
-        return Kept(session_id, model, Path(path), overflow, conversation)
+        return Kept(session_id, model, path, overflow, conversation)
 
     def listing(self) -> list[dict[str, Any]]:
         """Return ``id``, ``title``, ``model``, ``messages`` (their number), ``created`` and ``changed``
@@ -172,7 +173,7 @@ def _row(kept: Kept, now: float) -> dict[str, Any]:
         "id": kept.id,
         "now": now,
         "model": kept.model,
-        "path": str(kept.path),
+        "path": kept.reference,
         "overflow": kept.overflow,
         "title": kept.conversation.title(),
         "messages": len(kept.conversation.entries),

@@ -1,9 +1,9 @@
 """The control channel between the service and a worker: JSON lines over a Unix stream socket, with fds.
 
 Service to worker: ``load``, ``generate`` (carries the client's socket), ``embed``, ``states``,
-``cancel``, ``ping``.
+``cancel``, ``activity``, ``power``, ``ping``.
 Worker to service: ``progress``, ``ready``, ``speculation``, ``begun`` (a stream gets its first text),
-``finished``, ``embedded``, ``failed``, ``pong``.
+``finished``, ``embedded``, ``failed``, ``activity``, ``pong``.
 
 The service asks the worker to end by closing its side for writing. The worker then lets go of the clients'
 streams and says so with ``released``, its last message; the service writes how they end. The worker may save

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from kylin_gguf.engine import environment
 from kylin_gguf.engine.memory import ProcessMemory, memory_of
 from kylin_gguf.engine.worker_log import WorkerLog
 from kylin_gguf.errors import WorkerDied
@@ -23,6 +21,15 @@ _EXIT_SECONDS = 10.0
 """How long a process that has closed its channel, or was killed, may take to be gone."""
 
 
+@dataclass(frozen=True)
+class Program:
+    """What a worker process runs: a module with its options, in an environment."""
+
+    module: str
+    options: tuple[str, ...]
+    environment: Mapping[str, str]
+
+
 class Child:
     """One worker process. Make with ``start``."""
 
@@ -30,22 +37,19 @@ class Child:
         self._name, self._process, self._output = name, process, output
 
     @classmethod
-    async def start(
-        cls, name: str, control: socket.socket, native_dirs: Sequence[Path], *, accelerators: bool
-    ) -> Child:
-        """Start a worker that is to hold the model ``name``, with its end of the channel, and with back ends
-        other than the processor's if it is to use ``accelerators``.
+    async def start(cls, name: str, control: socket.socket, program: Program) -> Child:
+        """Start a worker that is to hold the model ``name``, with its end of the channel.
 
         It gets no descriptor of ours but ``control`` and a pipe for its log. What it gives up besides is in
         ``engine.confinement``.
         """
         output = WorkerLog(name)
-        options = [*([] if accelerators else ["--processor-only"]), "--control", str(control.fileno())]
+        options = [*program.options, "--control", str(control.fileno())]
         try:
             # -P: the directory the service runs in must not supply our modules. A group of its own: Ctrl-C in
             # the service's terminal is the service's to handle.
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "kylin_gguf.engine", *options),
+                *(sys.executable, "-P", "-m", program.module, *options),
                 pass_fds=[control.fileno()],
                 process_group=0,
                 cwd="/",
@@ -53,7 +57,7 @@ class Child:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output.write_end,
                 stderr=output.write_end,
-                env=environment.for_worker(os.environ, native_dirs),
+                env=program.environment,
             )
         except BaseException:
             output.close()

@@ -14,13 +14,14 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
+from kylin_gguf.energy import Meter
 from kylin_gguf.engine import decode_status
 from kylin_gguf.engine.batch import Batch
 from kylin_gguf.engine.model import LogTail, Model
 from kylin_gguf.engine.placing import flash_attention
 from kylin_gguf.engine.threads import Threads
 from kylin_gguf.errors import ContextFull, DecodeFailed
-from kylin_gguf.records import SPARE_SEQUENCES, KvType, Placement
+from kylin_gguf.records import SPARE_SEQUENCES, KvType, Placement, SavingState
 
 INTERRUPT_TOKENS = 32
 """A batch of fewer tokens is over before an interruption would have been noticed, and asking costs each of
@@ -53,7 +54,7 @@ class Context:
         if not self.handle:
             raise log.failure(model.path)
         self._log, self._path = log, model.path
-        self._threads, self._thread_count = Threads(placement.threads), placement.threads
+        self._threads, self.threads = Threads(placement.threads), placement.threads
         self._memory = llama_cpp.llama_get_memory(self.handle)
         self.has_cache = bool(self._memory)
         """Whether what was decoded is kept for later tokens: encoders and diffusion models have no memory."""
@@ -121,7 +122,7 @@ class Context:
             ContextFull: no free KV cells; the cache is as before the call.
             MemoryError, DecodeFailed: as ``decode_status.check``.
         """
-        self._choose_threads()
+        self._choose_threads(batch.size)
         began = time.perf_counter()
         if interrupted is None or batch.size < INTERRUPT_TOKENS:
             status = llama_cpp.llama_decode(self.handle, batch.as_struct())
@@ -136,10 +137,23 @@ class Context:
         decode_status.check(status)
         return True
 
-    def _choose_threads(self) -> None:
-        count = self._threads.next()
-        if count != self._thread_count:
-            self._thread_count = count
+    def save_energy(self, meter: Meter | None) -> None:
+        """Choose threads by what ``meter`` tells, as ``Threads.save_energy``."""
+        self._threads.save_energy(meter)
+
+    def save_time(self) -> None:
+        """Choose threads by time."""
+        self._threads.save_time()
+
+    @property
+    def saving(self) -> SavingState:
+        """As ``Threads.saving``."""
+        return self._threads.saving
+
+    def _choose_threads(self, tokens: int) -> None:
+        count = self._threads.next(tokens)
+        if count != self.threads:
+            self.threads = count
             llama_cpp.llama_set_n_threads(self.handle, count, count)
 
     def _decode_interruptibly(self, batch: Batch, interrupted: Callable[[], bool]) -> int:

@@ -7,8 +7,14 @@ from itertools import pairwise
 from statistics import median
 
 STRETCH = 2.6
-"""How much longer a step that also computes a prompt may take than one that only continues streams. Some room
+"""How much longer a step that also computes a prompt may take than one took before the prompt came. Some room
 is left to three times, which is where readers notice: no step takes quite what the last one took."""
+
+TICK_S = 0.004
+"""What it costs a step when another process gets its processor for a tick (Linux at 250 Hz). Short steps
+leave room for that, too, but not less than ``LEAST_STRETCH`` allows."""
+
+LEAST_STRETCH = 2.0
 
 LATE = 0.3
 """A step that begins so late after the last, in plain steps, goes without a prompt: its streams have waited
@@ -24,6 +30,7 @@ PLAIN_EVERY = 32
 _FIRST = 3
 _KEPT = 5  # newest times of each kind of step; their median is not moved by one that was disturbed
 _CHANGED = 1.25  # how much slower or faster a plain step has to become for all to be learnt anew
+_JUMP = 1.15  # by how much from one plain step to the next: that is the machine, not the growing context
 _AS_MUCH = 1.1
 _STALE = 500  # steps after which a size that took too long is tried again
 
@@ -36,6 +43,11 @@ class Pace:
         """By number of streams: seconds of steps without prompts."""
         self._streams, self._base = 0, 0.0
         """What the ratios were measured beside: the number of streams, and seconds of a plain step."""
+        self._usual = 0.0
+        """Seconds of a plain step before the prompt came, 0 where none is there. A prompt makes the context
+        longer, and plain steps slower with it; readers compare with what they had."""
+        self._beside_prompt = False
+        """Whether a prompt waited for a part of the last step."""
         self._ratios: dict[int, deque[float]] = {}
         """By prompt tokens: how many times longer than a plain step it took."""
         self._seen: dict[int, int] = {}
@@ -45,20 +57,32 @@ class Pace:
     def observe(self, streams: int, prompt_tokens: int, seconds: float) -> None:
         """Learn from a step that continued ``streams`` and computed ``prompt_tokens``."""
         self._steps += 1
+        beside_prompt, self._beside_prompt = self._beside_prompt, False
         if not streams:
             return
         if not prompt_tokens:
-            _note(self._plain, streams, seconds)
-            self._plain_at = self._steps
+            self._observe_plain(streams, seconds, beside_prompt=beside_prompt)
         elif streams == self._streams and prompt_tokens in SIZES:
             _note(self._ratios, prompt_tokens, seconds / self._base)
             self._seen[prompt_tokens] = self._steps
+
+    def _observe_plain(self, streams: int, seconds: float, *, beside_prompt: bool) -> None:
+        before = self._plain.get(streams)
+        was = median(before) if before and beside_prompt else 0.0
+        _note(self._plain, streams, seconds)
+        self._plain_at = self._steps
+        if not beside_prompt:
+            self._usual = 0.0
+        elif was:
+            jump = median(self._plain[streams]) / was
+            self._usual *= 1.0 if 1 / _JUMP < jump < _JUMP else jump
 
     def chunk(self, streams: int, room: int, late_s: float = 0.0) -> int:
         """Return how many prompt tokens to take into a step beside ``streams``, at most ``room``.
 
         ``late_s`` is what has passed since the last step.
         """
+        self._beside_prompt = True
         if streams not in self._plain or self._steps - self._plain_at >= PLAIN_EVERY:
             return 0
         plain = median(self._plain[streams])
@@ -66,6 +90,8 @@ class Pace:
         self._skipped = late_s > LATE * plain and not self._skipped
         if self._skipped:
             return 0
+        if streams != self._streams or not self._usual:
+            self._usual = plain
         if streams != self._streams or not 1 / _CHANGED < plain / self._base < _CHANGED:
             self._streams, self._base, self._ratios = streams, plain, {}
         if not self._ratios:
@@ -82,8 +108,9 @@ class Pace:
     def _limit(self) -> float:
         """Up to which ratio a size may go: streams gain nothing from one that costs as much as a single
         token."""
+        stretch = min(max(3.0 - TICK_S / self._usual, LEAST_STRETCH), STRETCH)
         single = median(self._ratios[1]) if 1 in self._ratios else 0.0
-        return max(STRETCH, _AS_MUCH * single)
+        return max(stretch * self._usual / self._base, _AS_MUCH * single)
 
     def _largest_known(self) -> int:
         """Return the largest size that was tried, or the one above if that promises to fit."""

@@ -46,6 +46,19 @@ class ModelParams:
             self.struct.tensor_buft_overrides = ctypes.cast(self._overrides, ctypes.c_void_p)
 
 
+def free_memory(placement: Placement) -> dict[str, int]:
+    """Return the bytes that are free now on each GPU of ``placement``. What RPC workers lend is not asked
+    for: they lend it to one at a time."""
+    used = {share.device for share in placement.shares}
+    if not used:
+        return {}
+    return {
+        device.name: device.memory_free
+        for device in native.devices()
+        if device.name in used and device.kind in ("gpu", "igpu")
+    }
+
+
 def flash_attention(placement: Placement) -> int:
     """Return the flash_attn_type. Left to itself, llama.cpp does without where layers are both on a device
     and in RAM: it compares where attention runs for a long prompt with where the layer lies."""

@@ -78,8 +78,9 @@ class PrefixCache:
 
         At least one token is left to compute, since its logits are what the request needs.
         """
+        alone = not any(slot.busy for slot in self._slots)
         slot, cached = self._take(prompt)
-        if len(prompt) - cached >= LONG_PROMPT:
+        if alone and len(prompt) - cached >= LONG_PROMPT:  # else somebody's stream would wait for the copies
             self._clear_the_way()
         return slot, cached
 

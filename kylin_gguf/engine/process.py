@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from kylin_gguf.engine import assignment
 from kylin_gguf.engine.activity_reader import ActivityReader
+from kylin_gguf.engine.assignment import Assignment
 from kylin_gguf.engine.async_channel import AsyncChannel
 from kylin_gguf.engine.channel import Payload
 from kylin_gguf.engine.child import Child
@@ -24,8 +26,10 @@ from kylin_gguf.records import (
     Activity,
     InstalledModel,
     Message,
+    Model,
     Overflow,
     Placement,
+    RemoteModel,
     SamplingOptions,
     Settings,
     Speculation,
@@ -61,8 +65,8 @@ class Listeners:
 class EngineProcess:
     """One worker with one loaded model. Make with ``start``."""
 
-    model: InstalledModel
-    placement: Placement
+    model: Model
+    placement: Placement | None
     load_s: float
     listeners: Listeners
     _child: Child
@@ -106,14 +110,26 @@ class EngineProcess:
             LoadFailed, UnsupportedModel, NativeError: as the worker reports them.
             WorkerDied, WorkerHung: it ended, or did nothing, while loading.
         """
+        return await cls._start(assignment.held(model, placement, settings), listeners)
+
+    @classmethod
+    async def start_remote(cls, model: RemoteModel, listeners: Listeners) -> EngineProcess:
+        """Start a worker that asks ``model``'s server. Nothing is sent to that before the first request.
+
+        Raises:
+            ConfigError: the server's token cannot be had.
+            WorkerDied, WorkerHung: as of ``start``.
+        """
+        return await cls._start(assignment.asked_for(model), listeners)
+
+    @classmethod
+    async def _start(cls, assigned: Assignment, listeners: Listeners) -> EngineProcess:
         ours, theirs = socket.socketpair()
         with theirs:
-            child = await Child.start(
-                model.name, theirs, settings.native_dirs, accelerators=bool(placement.shares)
-            )
-        engine = cls(model, placement, 0.0, listeners, child, AsyncChannel(ours))
+            child = await Child.start(assigned.model.name, theirs, assigned.program)
+        engine = cls(assigned.model, assigned.placement, 0.0, listeners, child, AsyncChannel(ours))
         try:
-            await engine._load(settings)
+            await engine._load(assigned.load)
         except BaseException:
             await engine.stop()
             raise
@@ -144,6 +160,10 @@ class EngineProcess:
         """Return what the worker does and has done, as ``ActivityReader.read``."""
         return await self._activity.read()
 
+    def heed_power(self, save: bool, on_battery: bool) -> None:
+        """Have threads chosen by energy, or by time; on battery that can tell the energy, too."""
+        self._channel.post({"op": "power", "save": save, "on_battery": on_battery})
+
     # --- requests -----------------------------------------------------------------------------------
 
     def generate(
@@ -168,7 +188,8 @@ class EngineProcess:
             "id": request_id,
             "fd": True,
             "messages": [message.to_json() for message in messages],
-            "options": options.to_json(),
+            # A server has defaults of its own.
+            "options": options.to_json() if self.placement else options.given_json(),
             "overflow": overflow,
             "dropped": dropped,
         }
@@ -243,16 +264,8 @@ class EngineProcess:
 
     # --- the channel --------------------------------------------------------------------------------
 
-    async def _load(self, settings: Settings) -> None:
-        payload = {
-            "op": "load",
-            "path": str(self.model.path),
-            "placement": self.placement.to_json(),
-            "cache_dir": str(settings.cache_dir),
-            "prefix_bytes": settings.prefix_cache_mb * 1_000_000,
-            "speculate": settings.speculation == "auto",
-        }
-        self._channel.post(payload)
+    async def _load(self, load: Payload) -> None:
+        self._channel.post(load)
         async for event in self._incoming:
             self._heartbeat.heard()
             if event["event"] == "progress":

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from kylin_gguf import frames, native
+from kylin_gguf import energy, frames, native
 from kylin_gguf.chat_template import ChatTemplate
 from kylin_gguf.engine.buffers import BufferSizes
 from kylin_gguf.engine.channel import Payload
@@ -25,6 +25,7 @@ from kylin_gguf.engine.embedding.queue import EmbeddingQueue, Report, Request
 from kylin_gguf.engine.embedding.understanding import Understanding
 from kylin_gguf.engine.history import fit, room_for_prompt
 from kylin_gguf.engine.model import LogTail, Model
+from kylin_gguf.engine.placing import free_memory
 from kylin_gguf.engine.prefix_cache import PrefixCache
 from kylin_gguf.engine.prefix_store import PrefixStore, fingerprint
 from kylin_gguf.engine.prompt import encode_prompt
@@ -64,6 +65,7 @@ class Requests:
             "states": self._states,
             "cancel": lambda payload, _: self.cancel(int(payload["id"])),
             "activity": lambda payload, _: self._tell_activity(int(payload["id"])),
+            "power": lambda payload, _: self._heed_power(payload),
             "ping": lambda payload, _: self._send({"event": "pong", "id": payload["id"]}),
         }
         self._scheduler: Scheduler | None = None
@@ -72,6 +74,7 @@ class Requests:
         self._understanding: Understanding | None = None
         """Of a model that generates, once it was asked for hidden states."""
         self._speculation: Speculation | None = None
+        self._meter = energy.meter(on_battery=False)
 
     def step(self) -> bool:
         """Take one decode step; False if there is nothing to do until a message or a client's event comes."""
@@ -265,8 +268,19 @@ class Requests:
             found,
             waiting=found.waiting + sum(map(len, embedding)),
             texts=sum(queue.texts for queue in embedding),
+            device_free=free_memory(self._placement),
+            energy_j=(self._meter.joules() if self._meter else None) or 0.0,
         )
         self._send({"event": "activity", "id": request_id, "activity": found.to_json()})
+
+    def _heed_power(self, payload: Payload) -> None:
+        self._meter = energy.meter(on_battery=payload["on_battery"])
+        if self._scheduler is None:
+            return
+        if payload["save"]:
+            self._context.save_energy(self._meter)
+        else:
+            self._context.save_time()
 
     def _vectors(self, request_id: int) -> Report:
         def report(vectors: Vectors | None, failure: KylinError | None) -> None:

@@ -61,6 +61,8 @@ class Scheduler:
             cells=self._context.length,
             cells_used=self._cache.cells,
             parked=self._cache.parked,
+            threads=self._context.threads,
+            saving=self._context.saving,
             **asdict(self._tally),
         )
 

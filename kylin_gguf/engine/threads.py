@@ -3,7 +3,7 @@
 The threads of a decode wait for each other at some hundred points. If another program takes the core of one,
 all wait for it: on two cores, one busy program makes two threads slower than one. So the engine watches how
 much others compute, leaves them that many cores, and sees from its own steps whether one thread more or less
-would be better.
+would be better. Where it is alone and is to save energy, ``engine.thrift`` chooses.
 """
 
 from __future__ import annotations
@@ -12,6 +12,10 @@ import os
 import time
 from collections.abc import Callable
 from statistics import median
+
+from kylin_gguf.energy import Meter
+from kylin_gguf.engine.thrift import Thrift
+from kylin_gguf.records import SavingState
 
 CROWDED = 0.4
 """Cores in use by others from which on steps are compared. One busy program beside a decode on all of two
@@ -102,11 +106,32 @@ class Threads:
         """Median of them with ``_count`` threads, when a probe began."""
         self._upward = True
         self._wait = self._due = FIRST_WAIT
+        self._saving = False
+        self._thrift: Thrift | None = None
 
-    def next(self) -> int:
-        """Return how many threads to use now."""
+    @property
+    def saving(self) -> SavingState:
+        """Whether threads are chosen by energy, and how far that is."""
+        if not self._saving:
+            return "off"
+        return self._thrift.state if self._thrift else "unmeasured"
+
+    def save_energy(self, meter: Meter | None) -> None:
+        """Choose by energy from now on, where others leave the cores alone; without a ``meter``, nothing
+        changes."""
+        self._saving = True
+        self._thrift = Thrift(self._most, meter, self._clock) if meter and self._most > 1 else None
+
+    def save_time(self) -> None:
+        """Choose by time from now on, as in the beginning."""
+        self._saving, self._thrift = False, None
+
+    def next(self, tokens: int) -> int:
+        """Return how many threads to use for a step of ``tokens`` that begins now."""
         if self._most > 1 and self._clock() - self._glanced >= GLANCE_S:
             self._glance()
+        if self._thrift and not self._crowded:
+            return self._thrift.next(tokens)
         return self._probed
 
     def _glance(self) -> None:
@@ -129,6 +154,8 @@ class Threads:
             self._use_all()
         elif least >= CROWDED and not self._crowded:
             self._crowded = True
+            if self._thrift:
+                self._thrift.disturbed()
             self._count = max(min(round(self._cores - self._use), self._most), 1)
             self._begin_anew()
         elif self._crowded and not least - CROWDED < self._use_known < most + CROWDED:
@@ -152,6 +179,8 @@ class Threads:
         """Note how long a step of ``tokens`` took with the count that ``next`` returned."""
         self._worked += seconds
         if not self._crowded:
+            if self._thrift:
+                self._thrift.observe(seconds)
             return
         if tokens != self._size:
             self._size = tokens

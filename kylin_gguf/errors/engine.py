@@ -220,3 +220,27 @@ class Busy(EngineError):
     remedy: ClassVar[str] = N_("Wait for one to end, or cancel one.")
     what: str
     limit: int
+
+
+@dataclass(eq=False)
+class RemoteUnreachable(EngineError):
+    """A server that should answer for a model cannot be reached, proves not to be it, or says nothing."""
+
+    code: ClassVar[str] = "engine.remote-unreachable"
+    sentence: ClassVar[str] = N_("{host}, which should answer for {model}, cannot be reached: {reason}.")
+    remedy: ClassVar[str] = N_("Check the network and the entry in models.yaml, or use a local model.")
+    model: str
+    host: str
+    reason: str
+
+
+@dataclass(eq=False)
+class RemoteFailed(EngineError):
+    """A server that should answer for a model refused to, or gave no answer that can be used."""
+
+    code: ClassVar[str] = "engine.remote-failed"
+    sentence: ClassVar[str] = N_("{host} gave no usable answer for {model}: {reason}.")
+    remedy: ClassVar[str] = N_("Check its token and model in models.yaml, or ask who runs it.")
+    model: str
+    host: str
+    reason: str

@@ -102,3 +102,17 @@ class ModelReadOnly(ModelError):
     remedy: ClassVar[str] = N_("Remove the package that installed it.")
     name: str
     path: str
+
+
+@dataclass(eq=False)
+class NotLocal(ModelError):
+    """What only a model on this machine can do, asked of one that a server elsewhere runs."""
+
+    code: ClassVar[str] = "model.not-local"
+    sentence: ClassVar[str] = N_(
+        "'{name}' is not on this machine but on {host}, and cannot be used for {what}."
+    )
+    remedy: ClassVar[str] = N_("Name a model of this machine; 'kylin-gguf models' lists them.")
+    name: str
+    host: str
+    what: str

@@ -30,8 +30,7 @@ _OWN_NETWORKS = tuple(
     )
 )
 _RAM_SHARE = 0.9
-_GPU_MARGIN = 512 << 20
-"""What the lender keeps, as a planner does for a device of its own machine."""
+"""What the lender keeps of RAM, as a planner does on its own machine."""
 _RECEIVED = 512 << 20
 """RAM beyond what is lent: a tensor on its way into a buffer, the interpreter."""
 
@@ -149,7 +148,7 @@ def _gpu_room(handle: int, original: Any, memory: int) -> Callable[[], tuple[int
 
     def room() -> tuple[int, int]:
         free, total = seen()
-        left = free - _GPU_MARGIN
+        left = free - machine.GPU_MARGIN
         if memory:
             left = min(left, memory - (before - free))
         return max(left, 0), total

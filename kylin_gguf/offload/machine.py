@@ -9,13 +9,18 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from kylin_gguf import energy
 from kylin_gguf.errors import LibraryLoadFailed, from_wire
 from kylin_gguf.native import LoadedLibraries
 from kylin_gguf.offload import lent, speeds
 from kylin_gguf.offload.processors import CGROUPS, useful_cores
-from kylin_gguf.records import Device, FailedPlugin, Settings
+from kylin_gguf.records import Device, FailedPlugin, Power, Settings
+
+GPU_MARGIN = 512 << 20
+"""Device memory left for the desktop's compositor and for what the estimate misses."""
 
 _PROBE_SECONDS = 60
+_NOT_TOLD = Power()
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,9 @@ class Machine:
     compute: float = 0.0
     layer: float = 0.0
     """Of RAM and of the processor, as for a Device."""
+    power: Power = _NOT_TOLD
+    meter: str = ""
+    """What measures energy here, as a plan names it; empty where nothing does."""
 
     @property
     def accelerators(self) -> tuple[Device, ...]:
@@ -106,8 +114,9 @@ def libraries(settings: Settings) -> LoadedLibraries:
     return LoadedLibraries(directory, answer["version"], answer["processor"], devices, failed)
 
 
-def probe(settings: Settings) -> Machine:
+def probe(settings: Settings, power: Power = _NOT_TOLD) -> Machine:
     """Look at the machine. The first time, its devices are measured, which takes about a second each.
+    ``power`` is what the desktop tells of it.
 
     Raises:
         LibrariesMissing, LibraryLoadFailed: as ``libraries`` does.
@@ -115,6 +124,7 @@ def probe(settings: Settings) -> Machine:
     found = libraries(settings)
     cores = useful_cores()
     devices = speeds.known(settings, found.version, cores, found.devices)
+    meter = energy.meter(on_battery=power.on_battery is True)
     processor = next((device for device in devices if device.kind == "cpu"), None)
     return Machine(
         cores=cores,
@@ -126,4 +136,6 @@ def probe(settings: Settings) -> Machine:
         bandwidth=processor.bandwidth if processor else 0.0,
         compute=processor.compute if processor else 0.0,
         layer=processor.layer if processor else 0.0,
+        power=power,
+        meter=meter.name if meter else "",
     )

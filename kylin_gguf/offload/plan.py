@@ -6,17 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
-from kylin_gguf.errors import DeviceMissing
+from kylin_gguf.errors import DeviceMissing, InvalidValue
 from kylin_gguf.gguf_info import GgufInfo
-from kylin_gguf.offload import speed
+from kylin_gguf.offload import power, speed
 from kylin_gguf.offload.estimate import Estimator, Layout, Memory, Run
-from kylin_gguf.offload.machine import Machine
+from kylin_gguf.offload.machine import GPU_MARGIN, Machine
 from kylin_gguf.offload.search import Room, Search, Way
-from kylin_gguf.records import Device, KvType, LoadMode, Placement, Settings, Share
+from kylin_gguf.records import Device, KvType, LoadMode, Placement, PowerMode, Settings, Share, Use
 from kylin_gguf.translation import N_, translate
-
-GPU_MARGIN = 512 * 1024 * 1024
-"""Device memory left for the desktop's compositor and for what the estimate misses."""
 
 RAM_SHARE = 0.9
 """How much of the available RAM a model may take: programs grow."""
@@ -42,9 +39,10 @@ class Request:
     kv_type: KvType = "f16"
     device: str = ""
     gpu_memory: int = 0
-    use: speed.Use = "chat"
+    use: Use = "chat"
     shrink: bool = False
     batch_size: int = Placement.batch_size
+    power: PowerMode = "auto"
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -58,7 +56,22 @@ class Request:
             settings.kv_type,
             settings.device,
             settings.gpu_memory_mb * 1_000_000,
+            use=settings.use,
+            shrink=settings.context_fit == "shrink",
+            power=settings.power,
         )
+
+
+def for_use(request: Request, use: str) -> Request:
+    """Return ``request`` for another use.
+
+    Raises:
+        InvalidValue: ``use`` is none of ``speed.WORKLOADS``.
+    """
+    for known in speed.WORKLOADS:
+        if known == use:
+            return replace(request, use=known)
+    raise InvalidValue("use", use, " or ".join(speed.WORKLOADS))
 
 
 def needed_memory(info: GgufInfo, context_length: int, kv_type: KvType, sequences: int) -> int:
@@ -143,6 +156,8 @@ class _Planner:
         shares = tuple(Share(device.name, layers, use.total) for device, layers, use in chosen)
         reasons = [*reasons, *self._where(way, shares), *self._ram_reasons(in_ram)]
         reasons.append(_say(N_("{0} threads: one a core this process may use"), threads))
+        saving = power.reason(self._request.power, self._machine.power, self._machine.meter)
+        reasons += [saving] if saving else []
         return Placement(
             gpu_layers=sum(way.layout.layers),
             context_length=self._request.context_length,

@@ -10,16 +10,15 @@ little about seconds.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from kylin_gguf.records import Device
+from kylin_gguf.records import Device, Use
 
 if TYPE_CHECKING:  # the service looks at devices long before it plans
     import numpy as np
     import numpy.typing as npt
 
 Amount = TypeVar("Amount", float, "npt.NDArray[np.float64]")
-Use = Literal["chat", "command", "document"]
 
 READ = 0.65
 """Share of its bandwidth that a device reaches when it multiplies with one vector: 0.55 to 0.8 is usual."""

@@ -13,11 +13,15 @@ from kylin_gguf.records.models import (
     KvType,
     LoadedModel,
     LoadMode,
+    Model,
     Placement,
+    RemoteModel,
     Share,
     Speculation,
     SpeculationWay,
+    Use,
 )
+from kylin_gguf.records.power import Power, PowerMode, SavingState
 from kylin_gguf.records.progress import Progress, ProgressCallback, no_progress
 from kylin_gguf.records.requests import StatesRequest, Usage
 from kylin_gguf.records.sampling import SamplingOptions
@@ -40,18 +44,24 @@ __all__ = [
     "LoadMode",
     "LoadedModel",
     "Message",
+    "Model",
     "Overflow",
     "Placement",
+    "Power",
+    "PowerMode",
     "Progress",
     "ProgressCallback",
+    "RemoteModel",
     "ResultValue",
     "Role",
     "SamplingOptions",
+    "SavingState",
     "Settings",
     "Share",
     "Speculation",
     "SpeculationWay",
     "StatesRequest",
     "Usage",
+    "Use",
     "no_progress",
 ]

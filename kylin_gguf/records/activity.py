@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from kylin_gguf.records.power import SavingState
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,14 @@ class Activity:
     """Seconds in decodes that computed prompts. Those that also went on with answers count in both."""
     generated_s: float = 0.0
     """Seconds in decodes that went on with answers."""
+    threads: int = 0
+    """Of the processor that the last step had; 0 for a model that embeds."""
+    saving: SavingState = "off"
+    energy_j: float = 0.0
+    """Joules that the meter in use counted: what the processor packages took, or the whole machine from its
+    battery, everything else that ran included. 0 where there is no meter that may be read."""
+    device_free: Mapping[str, int] = field(default_factory=dict)
+    """Bytes that are free now on each GPU that the model uses, by the device's name."""
     texts: int = 0
     """Texts turned into vectors, or looked at for the command that they ask for."""
 

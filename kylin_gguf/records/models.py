@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 KvType = Literal["f16", "q8_0"]
 """How keys and values are stored: q8_0 takes half the memory for a divergence hardly measurable."""
@@ -19,6 +20,10 @@ llama.cpp allows 256 in all (LLAMA_MAX_SEQ) and keeps room for the logits of one
 LoadMode = Literal["instant", "throughput"]
 """``instant``: weights are mapped and used as they lie in the file. ``throughput``: also repacked for this
 processor's kernels, which takes a copy in memory and computes prompts faster."""
+
+
+Use = Literal["chat", "command", "document"]
+"""What a model is mostly asked: questions and answers, short commands, or long texts."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,51 @@ class InstalledModel:
     writable: bool
     """Whether ``rm`` may delete it: False for system-wide models and plain paths."""
 
+    @property
+    def reference(self) -> str:
+        """What finds this model again."""
+        return str(self.path)
+
+
+@dataclass(frozen=True)
+class RemoteModel:
+    """A model that a server elsewhere runs. It is used only where it is named.
+
+    ``url`` is where the server's API begins, such as ``https://llm.example.org/v1``; ``model`` what the
+    server calls the model. The server wants a token if one of ``token_file`` and ``token_env``, the name of
+    an environment variable, says where that is; the token itself is in no record.
+    """
+
+    name: str
+    title: str
+    url: str
+    model: str
+    token_file: Path | None = None
+    token_env: str = ""
+
+    @property
+    def reference(self) -> str:
+        """What finds this model again."""
+        return self.name
+
+    @property
+    def host(self) -> str:
+        """The server, for people: its name, and its port if that is not the usual one."""
+        return urlsplit(self.url).netloc
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object that ``from_json`` reads."""
+        return asdict(self) | {"token_file": str(self.token_file) if self.token_file else None}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Rebuild from ``to_json``."""
+        token_file = value["token_file"]
+        return cls(**{**value, "token_file": Path(token_file) if token_file else None})
+
+
+Model = InstalledModel | RemoteModel
+
 
 @dataclass(frozen=True)
 class Speculation:
@@ -104,21 +154,29 @@ class Speculation:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that a worker process holds right now.
+    """A model that a worker process holds right now, or that it asks a server for.
 
     ``memory`` is the worker's resident set, ``memory_private`` what of it is anonymous and goes with the
-    worker, ``memory_mapped`` the pages of files, which other processes and the page cache share.
+    worker, ``memory_mapped`` the pages of files, which other processes and the page cache share. One that is
+    not on this machine has no ``path`` and no ``placement``.
     """
 
     name: str
-    path: Path
+    path: Path | None
     pid: int
     load_s: float
     memory: int
     memory_private: int
     memory_mapped: int
-    placement: Placement
+    placement: Placement | None
     speculation: Speculation
     buffers: Mapping[str, Mapping[str, int]]
     """By llama.cpp's buffer type, such as ``Vulkan0`` or ``CPU_REPACK``: bytes of ``model``, ``kv``, ``rs``
     (recurrent states), ``compute`` and ``output``."""
+    remote: str = ""
+    """The server that answers, for people; empty for a model on this machine."""
+
+    @property
+    def reference(self) -> str:
+        """As the model's."""
+        return str(self.path) if self.path else self.name

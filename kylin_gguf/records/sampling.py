@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from typing import Any, ClassVar, Self
 
@@ -44,6 +44,8 @@ class SamplingOptions:
     logprobs: int = -1
     thinking: bool = False
     sentences: bool = False
+    given: frozenset[str] = field(default=frozenset(), compare=False)
+    """The names of those that were asked for; the others have our defaults."""
 
     _RANGES: ClassVar[Mapping[str, tuple[float, float]]] = {
         "temperature": (0.0, 5.0),
@@ -76,7 +78,7 @@ class SamplingOptions:
     @cache
     def names(cls) -> tuple[str, ...]:
         """Return the option names, in order."""
-        return tuple(f.name for f in fields(cls))
+        return tuple(f.name for f in fields(cls) if f.name != "given")
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Self:
@@ -90,7 +92,7 @@ class SamplingOptions:
         values = {name: cls._checked(name, value) for name, value in options.items()}
         if values.get("grammar") and values.get("json_schema"):
             raise InvalidValue("json_schema", values["json_schema"][:80], "no grammar beside it")
-        return cls(**values)
+        return cls(**values, given=frozenset(values))
 
     @classmethod
     def _checked(cls, name: str, value: Any) -> Any:
@@ -114,4 +116,8 @@ class SamplingOptions:
 
     def to_json(self) -> dict[str, Any]:
         """Return the options as a JSON object that ``from_options`` reads."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "given"}
+
+    def given_json(self) -> dict[str, Any]:
+        """Return as ``to_json`` those that were asked for."""
+        return {name: value for name, value in self.to_json().items() if name in self.given}

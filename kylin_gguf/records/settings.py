@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from kylin_gguf.records.models import KvType, LoadMode
+from kylin_gguf.records.models import KvType, LoadMode, Use
+from kylin_gguf.records.power import PowerMode
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class Settings:
     default_model: str = ""
     """Empty: the first installed model of the catalogue's default list."""
     context_length: int = 4096
+    context_fit: Literal["keep", "shrink"] = "keep"
+    """shrink: where there is no memory for the context, it is halved until there is."""
+    use: Use = "chat"
+    """The request that placements are weighed by."""
     threads: int = 0
     """0: one a physical core within the cgroup's quota."""
     gpu_layers: int = -1
@@ -43,6 +48,9 @@ class Settings:
     kv_type: KvType = "f16"
     speculation: Literal["auto", "off"] = "auto"
     """auto: tokens are guessed where a trial has shown that answers come faster so."""
+    power: PowerMode = "auto"
+    """auto: on battery, and where the desktop or heat asks for it, threads are chosen by the joules of a
+    token."""
     prefix_cache_mb: int = 512
     """Megabytes of prefixes kept on disk for the next start; 0: none."""
     idle_unload_s: float = 300.0

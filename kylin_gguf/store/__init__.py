@@ -8,8 +8,16 @@ from __future__ import annotations
 from typing import Any
 
 from kylin_gguf.catalogue import Catalogue, notice
-from kylin_gguf.errors import ModelError, NoSpace, SourcesExhausted
-from kylin_gguf.records import InstalledModel, Progress, ProgressCallback, Settings, no_progress
+from kylin_gguf.errors import ModelError, NoSpace, NotLocal, SourcesExhausted
+from kylin_gguf.records import (
+    InstalledModel,
+    Model,
+    Progress,
+    ProgressCallback,
+    RemoteModel,
+    Settings,
+    no_progress,
+)
 from kylin_gguf.sources import CancelCheck
 from kylin_gguf.store.library import Library
 from kylin_gguf.store.manifest import Manifest
@@ -34,18 +42,31 @@ class Store:
         """Return every installed model, the user's own first; headers are not read."""
         return self._library.installed()
 
-    def resolve(self, name_or_path: str) -> InstalledModel:
+    def resolve(self, name_or_path: str, purpose: str = "a file") -> InstalledModel:
         """Return the model meant by a catalogue name, an installed file's stem, or the path of a GGUF.
 
         Text with a slash or ending in ``.gguf`` is a path. The file's header is read and checked.
 
         Raises:
+            NotLocal: a server has it, which cannot give ``purpose``.
             UnknownModel: no such name; near names are given.
             ModelNotInstalled: a name of the catalogue whose file is not here.
             FileMissing, NotGguf, TruncatedGguf: the file cannot be used.
             UnsupportedModel: it is GGUF but holds no model (an adapter, an importance matrix).
         """
+        if remote := self._library.remote(name_or_path):
+            raise NotLocal(remote.name, remote.host, purpose)
         return self._library.resolve(name_or_path)
+
+    def find(self, name_or_path: str) -> Model:
+        """Return as ``resolve`` what is meant, which may also be a server's model. That is meant only by its
+        name, and not if an installed file has the same one."""
+        return self._library.remote(name_or_path) or self._library.resolve(name_or_path)
+
+    def remotes(self) -> tuple[RemoteModel, ...]:
+        """Return the models of servers that can be named."""
+        installed = {model.name for model in self.installed()}
+        return tuple(model for model in self._catalogue.remotes if model.name not in installed)
 
     def default(self) -> InstalledModel:
         """Return the model to use when none is named.
@@ -58,7 +79,7 @@ class Store:
             KylinError: as ``resolve``, for the configured one.
         """
         if self._settings.default_model:
-            return self.resolve(self._settings.default_model)
+            return self.resolve(self._settings.default_model, "answers to who names no model")
         return self._library.default()
 
     def default_embedder(self) -> InstalledModel:
@@ -81,8 +102,9 @@ class Store:
     def listing(self) -> list[dict[str, Any]]:
         """Return every model of the catalogue and every other installed one, as JSON objects.
 
-        Keys: ``name``, ``installed``, ``default``, ``size`` (bytes; 0 where unknown), ``path`` ("" when not
-        installed); for models of the catalogue also ``title``, ``languages``, ``licence``.
+        Keys: ``name``, ``local``, ``installed``, ``default``, ``size`` (bytes; 0 where unknown), ``path`` (""
+        when not installed); for models of the catalogue also ``title``, ``languages``, ``licence``; for those
+        of servers ``title`` and ``remote``, the server.
         """
         installed = {model.name: model for model in self.installed()}
         default = self.default_name()
@@ -102,9 +124,10 @@ class Store:
             row["installed"] = model is not None
             row["default"] = row["name"] == default
             row["path"] = str(model.path) if model else ""
+            row["local"] = True
             if model:
                 row["size"] = model.size
-        return rows
+        return [*rows, *map(_remote_row, self.remotes())]
 
     def manifest(self, model: InstalledModel) -> Manifest | None:
         """Return where ``model`` came from, or None if ``pull`` did not install it."""
@@ -124,6 +147,7 @@ class Store:
 
         Raises:
             UnknownModel: no such name.
+            NotLocal: a server has it.
             SourcesExhausted: no source delivered; ``attempts`` has the reasons.
             ChecksumMismatch: no source delivered, and one delivered other bytes than the pinned ones.
             NoSpace: the disk is too full.
@@ -153,7 +177,14 @@ class Store:
         """Delete the installed model ``name`` and its manifest.
 
         Raises:
-            UnknownModel, ModelNotInstalled: it is not installed.
+            UnknownModel, ModelNotInstalled, NotLocal: it is not installed.
             ModelReadOnly: it is installed system-wide.
         """
+        if remote := self._library.remote(name):
+            raise NotLocal(remote.name, remote.host, "a file to delete")
         self._library.remove(name)
+
+
+def _remote_row(model: RemoteModel) -> dict[str, Any]:
+    of_files = {"size": 0, "installed": False, "default": False, "path": ""}
+    return {"name": model.name, "title": model.title, "local": False, "remote": model.host, **of_files}

@@ -19,7 +19,7 @@ from kylin_gguf.errors import (
     UnsupportedModel,
     near,
 )
-from kylin_gguf.records import InstalledModel
+from kylin_gguf.records import InstalledModel, RemoteModel
 from kylin_gguf.store.manifest import Manifest
 
 _SUFFIX: Final = ".gguf"
@@ -62,6 +62,10 @@ class Library:
         """Return the installed model called ``name``, if there is one."""
         return next((model for model in self.installed() if model.name == name), None)
 
+    def remote(self, name: str) -> RemoteModel | None:
+        """Return the server's model that is called ``name``, if no installed one is."""
+        return None if self.find(name) else self._catalogue.remote(name)
+
     def resolve(self, name_or_path: str) -> InstalledModel:
         model = self.find(name_or_path) or self._at_path(name_or_path)
         info = gguf_info.read(model.path)
@@ -83,7 +87,8 @@ class Library:
         known = self._catalogue.names()
         if name in known:
             return ModelNotInstalled(name)
-        return UnknownModel(name, near(name, [*known, *(model.name for model in self.installed())]))
+        remotes = (model.name for model in self._catalogue.remotes)
+        return UnknownModel(name, near(name, [*known, *remotes, *(model.name for model in self.installed())]))
 
     def default(self) -> InstalledModel:
         installed = {model.name: model for model in self.installed()}

@@ -54,6 +54,8 @@ class EchoEngine:
     buffers: dict[str, dict[str, int]] = field(default_factory=dict)
     failure: None = None
     counted: Activity = field(default_factory=Activity)
+    thrift: tuple[bool, bool] = (False, False)
+    """What it was told of the machine's power."""
 
     running: ClassVar[set[asyncio.Task[None]]] = set()
     """The answers in the making, of all engines."""
@@ -64,6 +66,9 @@ class EchoEngine:
 
     def news(self) -> str:
         return ""
+
+    def heed_power(self, save: bool, on_battery: bool) -> None:
+        self.thrift = save, on_battery
 
     async def activity(self) -> Activity:
         return replace(self.counted, running=len(self.running))

@@ -22,6 +22,7 @@ from kylin_gguf.records import (
     LoadedModel,
     Message,
     Placement,
+    Power,
     Progress,
     ProgressCallback,
     SamplingOptions,
@@ -149,8 +150,12 @@ class FakeService:
             "pid": 1,
             "memory": 1 << 20,
             "models": [model | Activity(time=1.0, running=1).to_json()],
+            "power": Power(on_battery=True, profile="balanced").to_json(),
             "commands": [done],
         }
+
+    def heed_power(self, power: Power) -> None:
+        self.power = power
 
     def default_model(self) -> str:
         return "echo"

@@ -24,7 +24,7 @@ from kylin_gguf.bus.client import Client
 from kylin_gguf.cli import monitor, monitor_app
 from kylin_gguf.cli.monitor_app import MonitorApp
 from kylin_gguf.errors import AccessDenied, ExtraMissing
-from kylin_gguf.records import Activity, Execution
+from kylin_gguf.records import Activity, Execution, Power
 from kylin_gguf.service import Service
 from tests.bus import echo
 
@@ -86,6 +86,20 @@ async def test_a_loaded_model_its_speed_and_its_queue(service: Service, client: 
     assert "█" in shown, "the graphs are drawn with characters"
     assert max(map(len, shown.splitlines())) <= SIZE[0]
     assert all(key in shown.splitlines()[-1] for key in ("q Quit", "p Pause", "space Look now"))
+
+
+async def test_where_the_power_comes_from_and_how_much_it_is(service: Service, client: Client) -> None:
+    await client.load("first")
+    app, working = MonitorApp(), engine(service)
+    async with app.run_test(size=SIZE) as pilot:
+        devices = app.query_one("#devices")
+        assert devices.border_subtitle == ""
+        service.heed_power(Power(on_battery=True))
+        assert working.thrift == (True, True)
+        working.counted = replace(working.counted, time=2.0, energy_j=25.0, saving="measuring")
+        await pilot.press("space")
+        await pilot.pause()
+        assert devices.border_subtitle == "on battery, saving, 12.5 W"
 
 
 async def test_commands_are_listed_as_text(service: Service, client: Client) -> None:

@@ -97,14 +97,22 @@ async def test_statistics_arrive_with_the_documented_types(client: Client) -> No
     reply = await client.call(names.MANAGER, "GetStatistics")
     assert reply.signature == "a{sv}"
     told = {key: value.signature for key, value in reply.body[0].items()}
-    assert told == {"pid": "x", "memory": "x", "models": "aa{sv}", "commands": "aa{sv}"}
+    assert told == {"pid": "x", "memory": "x", "models": "aa{sv}", "power": "a{sv}", "commands": "aa{sv}"}
     (model,), (command,) = reply.body[0]["models"].value, reply.body[0]["commands"].value
     assert {key for key, value in model.items() if value.signature == "d"} == {
         "time",
         "prompt_s",
         "generated_s",
+        "energy_j",
     }
+    assert model.pop("device_free").signature == "a{sv}"
     assert {value.signature for value in model.values()} == {"s", "x", "d"}
+    power = reply.body[0]["power"].value
+    assert {key: value.signature for key, value in power.items()} == {
+        "on_battery": "b",
+        "profile": "s",
+        "hot": "b",
+    }
     assert {key: value.signature for key, value in command.items()} == {
         "command": "s",
         "status": "s",

@@ -63,16 +63,23 @@ def wait_for_name(address: str, name: str) -> None:
     raise AssertionError(f"{name} does not come")
 
 
-def bluez(address: str, log: Path) -> subprocess.Popen[bytes]:
-    """Start BlueZ on the system bus at ``address``, with one adapter that is off."""
-    with log.open("wb") as output:
+def template(address: str, name: str, service: str, log: Path) -> subprocess.Popen[bytes]:
+    """Start python-dbusmock's template ``name`` on the system bus at ``address``; return when ``service`` is
+    there."""
+    with log.open("ab") as output:
         process = subprocess.Popen(
-            [*DBUSMOCK, "--system", "--template", "bluez5"],
+            [*DBUSMOCK, "--system", "--template", name],
             env={"DBUS_SYSTEM_BUS_ADDRESS": address, "PATH": "/usr/bin:/bin"},
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-    wait_for_name(address, "org.bluez")
+    wait_for_name(address, service)
+    return process
+
+
+def bluez(address: str, log: Path) -> subprocess.Popen[bytes]:
+    """Start BlueZ on the system bus at ``address``, with one adapter that is off."""
+    process = template(address, "bluez5", "org.bluez", log)
     busctl(address, "org.bluez", "/org/bluez", "org.bluez.Mock", "AddAdapter", "ss", "hci0", "here")
     set_powered(address, "false")
     return process

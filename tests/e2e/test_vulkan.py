@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,10 @@ from typing import Any
 import pytest
 
 from bench.offload import shapes
-from kylin_gguf import catalogue, gguf_info
+from kylin_gguf import catalogue, gguf_info, pool
 from kylin_gguf.bus.client import Client
 from kylin_gguf.engine.process import EngineProcess, Listeners
-from kylin_gguf.offload import machine
+from kylin_gguf.offload import machine, plan, replan
 from kylin_gguf.offload.estimate import Estimator, Layout, Run
 from kylin_gguf.pool import EnginePool
 from kylin_gguf.records import FailedPlugin, InstalledModel, LoadedModel, Placement, Settings, Share
@@ -50,12 +52,12 @@ def software_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def logprobs(settings: Settings, model: InstalledModel, layers: int) -> list[dict[str, Any]]:
     """Return the greedy tokens with their logprobs, with ``layers`` of the model on the GPU."""
-    pool = EnginePool(replace(settings, gpu_layers=layers))
+    engines = EnginePool(replace(settings, gpu_layers=layers))
     try:
-        frames = await read_frames(await Session(model, pool.acquire).generate(_OPTIONS))
-        (loaded,) = pool.loaded()
+        frames = await read_frames(await Session(model, engines.acquire).generate(_OPTIONS))
+        (loaded,) = engines.loaded()
     finally:
-        await pool.close()
+        await engines.close()
     assert loaded.placement.gpu_layers == layers
     assert frames[-1]["type"] == "end"
     return [token for frame in frames if frame["type"] == "logprobs" for token in frame["tokens"]]
@@ -76,12 +78,12 @@ def test_a_software_driver_is_not_used_by_itself(accelerated: Settings) -> None:
 
 async def answer(settings: Settings, model: InstalledModel) -> tuple[LoadedModel, str]:
     """Return what was loaded for a short answer, and the answer."""
-    pool = EnginePool(settings)
+    engines = EnginePool(settings)
     try:
-        frames = await read_frames(await Session(model, pool.acquire).generate(_OPTIONS))
-        (loaded,) = pool.loaded()
+        frames = await read_frames(await Session(model, engines.acquire).generate(_OPTIONS))
+        (loaded,) = engines.loaded()
     finally:
-        await pool.close()
+        await engines.close()
     assert not [frame for frame in frames if frame["type"] == "error"]
     return loaded, "".join(frame["text"] for frame in frames if frame["type"] == "text")
 
@@ -198,3 +200,46 @@ async def test_layers_and_experts_lie_where_the_estimate_counts_them(
         assert engine.buffers[device].get("kv", 0) == pytest.approx(use.cache, abs=MIB)
         assert engine.buffers[device]["compute"] <= use.compute + MIB
     assert engine.buffers.get("CPU", {}).get("kv", 0) == pytest.approx(expected.ram.cache, abs=MIB)
+
+
+async def test_a_gpu_that_others_fill_is_left_between_requests_and_taken_again(
+    accelerated: Settings,
+    software_gpu: None,
+    model: InstalledModel,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """No other program takes this device's memory; so the bounds are moved, not the memory. What is compared
+    with them is what the driver tells the worker."""
+    monkeypatch.setattr(pool, "_SWEEP_SECONDS", 0.2)
+    engines = EnginePool(replace(accelerated, device="Vulkan0", context_length=512, cache_dir=tmp_path))
+    try:
+        engine = await engines.acquire(model)
+        everything = engine.placement.gpu_layers
+        assert everything == engine.placement.layers + 1
+        (free,) = (await engine.activity()).device_free.values()
+        total = next(device for device in machine.probe(accelerated).devices if device.name == "Vulkan0")
+        assert 0 < free <= total.memory_total, "Mesa 22 tells the same whatever is taken"
+
+        with monkeypatch.context() as crowded:
+            crowded.setattr(replan, "SHORT", free + 64 * MIB)
+            crowded.setattr(replan, "TAKEN", 0)
+            crowded.setattr(plan, "GPU_MARGIN", total.memory_total)
+            await until(lambda: not engines.loaded())
+            beside = await engines.acquire(model)
+            assert beside.placement.gpu_layers == 0
+
+        monkeypatch.setattr(replan, "EVERY_S", 0.0)
+        for module in (replan, pool):
+            monkeypatch.setattr(module, "IDLE_S", 0.0)
+        await until(lambda: any(one.placement.gpu_layers == everything for one in engines.loaded()))
+        frames = await read_frames(await Session(model, engines.acquire).generate(_OPTIONS))
+        assert not [frame for frame in frames if frame["type"] == "error"]
+    finally:
+        await engines.close()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(120):
+        while not true():
+            await asyncio.sleep(0.05)

@@ -93,14 +93,15 @@ async def test_a_worker_is_confined(
 
 
 SERVICE = """
-import asyncio, socket, sys
-from pathlib import Path
+import asyncio, os, socket
 from kylin_gguf import config
-from kylin_gguf.engine.child import Child
+from kylin_gguf.engine import environment
+from kylin_gguf.engine.child import Child, Program
 
 async def main():
     ours, theirs = socket.socketpair()
-    child = await Child.start("toy", theirs, config.load().native_dirs, accelerators=True)
+    found = environment.for_worker(os.environ, config.load().native_dirs)
+    child = await Child.start("toy", theirs, Program("kylin_gguf.engine", (), found))
     print(child.pid, flush=True)
     await asyncio.sleep(1000)
 

@@ -139,7 +139,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def kept(session_id: str = "a", *messages: Message) -> Kept:
-    return Kept(session_id, "echo", Path("/models/echo.gguf"), "refuse", Conversation(map(Entry, messages)))
+    return Kept(session_id, "echo", "/models/echo.gguf", "refuse", Conversation(map(Entry, messages)))
 
 
 def test_nothing_is_made_before_something_is_kept(path: Path) -> None:
@@ -156,7 +156,7 @@ def test_what_is_kept_is_found_again_by_its_user_alone(path: Path) -> None:
     assert modes[0] == 0o700 and len(modes) > 1 and set(modes[1:]) == {0o600}
     second = Database(path)  # as after a kill: the first was not closed
     found = second.get("a")
-    assert (found.model, found.path, found.overflow) == ("echo", Path("/models/echo.gguf"), "refuse")
+    assert (found.model, found.reference, found.overflow) == ("echo", "/models/echo.gguf", "refuse")
     assert found.conversation.context() == [USER, ANSWER]
     listed = second.listing()
     assert [(one["id"], one["title"], one["messages"]) for one in listed] == [

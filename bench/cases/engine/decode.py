@@ -28,6 +28,8 @@ async def _prepare(wanted: Wanted) -> AsyncIterator[Prepared]:
             reply = await engine.chat(user(STORY), tokens + 1)
             check_tokens(reply, completion=tokens + 1)
             figures = {"decode": reply.decode_tokens_per_s, "seen": reply.seen_tokens_per_s}
+            if reply.energy_j is not None:
+                figures["energy"] = reply.energy_j / reply.completion_tokens
             return Sample(figures, facts(reply))
 
         async def bare(_: int) -> Sample:
@@ -50,6 +52,7 @@ CASE = Case(
     figures=(
         Figure("decode", "tokens/s", "higher", "speed after the first token, as the engine counts it"),
         Figure("seen", "tokens/s", "higher", "the same, between the first and the last text the client got"),
+        Figure("energy", "J/token", "lower", "what the processor packages took, where that may be read"),
     ),
     bars=(
         Bar("decode", 0.98, BARE),

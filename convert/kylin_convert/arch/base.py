@@ -32,7 +32,7 @@ class TensorSpec:
     ``shape`` is how the checkpoint stores it, under the name ``stored`` where that is another. ``parts`` are
     the names of the tensors of that shape which GGUF keeps stacked as one, empty for a tensor that stands
     alone. ``arrange`` turns what is stored into what llama.cpp expects, of shape ``result`` where that is
-    another one.
+    another one; ``by_rows`` says that it puts the rows into another order and does no more.
     """
 
     name: str
@@ -42,6 +42,7 @@ class TensorSpec:
     arrange: Arrange | None = None
     result: tuple[int, ...] = ()
     stored: str = ""
+    by_rows: bool = False
 
     @property
     def stored_names(self) -> tuple[str, ...]:
@@ -126,13 +127,19 @@ class Family(ABC):
         """
         stored = self.stored
         specs = self._checked_specs(stored)
-        names = gguf.get_tensor_name_map(self.arch, self.layers)
         result = self.extra_tensors()
         for spec in (s for s in specs if s.stored_names[0] in stored):
             pieces = tuple(self._piece(stored[part], spec) for part in spec.stored_names)
-            name = names.get_name(spec.name, try_suffixes=(".weight", ".bias"))
-            result.append(OutputTensor(name, spec.final_shape, pieces))
+            result.append(OutputTensor(self.final_name(spec), spec.final_shape, pieces))
         return result
+
+    def final_name(self, spec: TensorSpec) -> str:
+        """Return what the GGUF calls the tensor."""
+        return str(self._names.get_name(spec.name, try_suffixes=(".weight", ".bias")))
+
+    @cached_property
+    def _names(self) -> gguf.TensorNameMap:
+        return gguf.get_tensor_name_map(self.arch, self.layers)
 
     @cached_property
     def stored(self) -> Mapping[str, StoredTensor]:

@@ -83,7 +83,7 @@ class Decoder(Family):
         for part, heads in (("q", hp.heads), ("k", hp.kv_heads), ("v", hp.kv_heads)):
             name, rows = f"{prefix}.{part}_proj", heads * hp.head_dim
             arrange = partial(pair_rows, heads=heads) if self.pairs_rows and part != "v" else None
-            yield TensorSpec(f"{name}.weight", (rows, hp.hidden_size), arrange=arrange)
+            yield TensorSpec(f"{name}.weight", (rows, hp.hidden_size), arrange=arrange, by_rows=True)
             if self.attention_bias is not False:
                 yield TensorSpec(f"{name}.bias", (rows,), self.attention_bias is True, arrange=arrange)
             if self.qk_norm and part != "v":

@@ -148,7 +148,7 @@ class HiddenStateContext:
 
     def _decode(self) -> Vectors:
         self._seen = None
-        count = self._threads.next()
+        count = self._threads.next(self._batch.size)
         llama_cpp.llama_set_n_threads(self._handle, count, count)
         began = time.perf_counter()
         status = llama_cpp.llama_decode(self._handle, self._batch.as_struct())

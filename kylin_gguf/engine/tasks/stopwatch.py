@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from kylin_gguf.engine import energy
-from kylin_gguf.engine.energy import EnergyMeter
+from kylin_gguf import energy
+from kylin_gguf.energy import EnergyMeter
 from kylin_gguf.records import Usage
 
 

@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kylin_convert import lora
+from kylin_convert import adapter_cli, lora
 from kylin_convert.arch import family_of
 from kylin_convert.checkpoint import Checkpoint
 from kylin_convert.safetensors import widen
 from kylin_convert.source import open_source
-from kylin_gguf import config
-from kylin_gguf.errors import BadCheckpoint, NotACheckpoint
+from kylin_gguf import config, gguf_info
+from kylin_gguf.errors import BadCheckpoint, InvalidValue, NotACheckpoint
 from kylin_gguf.records import no_progress
 from tests import tiny_checkpoint as tiny
+from tests.tiny_adapters import AdapterCase
+from tests.tiny_families import CASES
 
 RANK = 4
 QUERY, DOWN = "model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"
@@ -100,8 +102,11 @@ def _value(tensor: Any) -> Any:
         ({"use_dora": True}, "use_dora"),
         ({"bias": "all"}, "bias"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
-        ({"lora_alpha": "x"}, "lora_alpha"),
+        ({"lora_alpha": "x"}, "adapter_config.json: lora_alpha"),
         ({"alpha_pattern": 7}, "alpha_pattern"),
+        ({"alpha_pattern": {r".*layers\.[01]\..*": 2}}, "regular expression"),
+        ({"alora_invocation_tokens": [1, 2]}, "alora_invocation_tokens"),
+        ({"layer_replication": [[0, 2], [1, 2]]}, "layer_replication"),
     ],
 )
 def test_what_more_than_a_product_would_do_is_refused(
@@ -119,6 +124,12 @@ def test_what_more_than_a_product_would_do_is_refused(
         (_halves(QUERY, 128, 256), "do not fit"),
         ({n: h for n, h in _halves(QUERY, 256, 256).items() if "lora_A" in n}, "one of two"),
         ({"base_model.model.lm_head.weight": np.zeros((2, 2), "<f4")}, "no pair"),
+        (
+            {"base_model.model.model.embed_tokens.lora_embedding_A": np.zeros((2, 2), "<f4")},
+            "adapts embeddings",
+        ),
+        ({n: np.zeros((), "<f4") for n in _halves(QUERY, 256, 256)}, "do not fit"),
+        (_halves(QUERY, 256, 256, rank=0), "do not fit"),
         (
             {
                 **{n: h for n, h in _halves(QUERY, 256, 256).items() if "lora_A" in n},
@@ -146,3 +157,53 @@ def test_an_adapter_without_its_base(tmp_path: Path, changes: dict[str, Any], ma
     _write(tmp_path / "adapter", "", **changes)
     with pytest.raises(NotACheckpoint, match=match):
         open_source(str(tmp_path / "adapter"), config.load(), no_progress)
+
+
+def test_an_adapter_becomes_a_file(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _write(tmp_path / "adapter", "/home/somebody/model")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NotACheckpoint, match="neither a folder nor a repository"):
+        adapter_cli.run("adapter")
+    adapter_cli.run("adapter", base="base", form="f16")
+    assert "2 matrices adapted" in capsys.readouterr().out
+    made = gguf_info.read(tmp_path / "adapter-LoRA-F16.gguf")
+    assert (made.kind, made.architecture) == ("adapter", "llama")
+    assert {tensor.name: (tensor.type_name, tensor.shape) for tensor in made.tensors} == {
+        "blk.0.attn_q.weight.lora_a": ("F16", (256, RANK)),
+        "blk.0.attn_q.weight.lora_b": ("F16", (RANK, 256)),
+        "blk.1.ffn_down.weight.lora_a": ("F16", (512, RANK)),
+        "blk.1.ffn_down.weight.lora_b": ("F16", (RANK, 256)),
+    }
+    with pytest.raises(InvalidValue, match="--force"):
+        adapter_cli.run("adapter", base="base", form="f16")
+    with pytest.raises(InvalidValue, match="--type"):
+        adapter_cli.run("adapter", base="base", form="Q4_K_M")
+    with pytest.raises(NotACheckpoint, match="adapter_config"):
+        adapter_cli.run("base")
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"use_dora": True}, "use_dora"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"alora_invocation_tokens": [-1]}, "alora_invocation_tokens"),
+        ({"invocation_string": "now"}, "invocation_string"),
+    ],
+)
+def test_an_adapter_that_its_file_could_not_say_is_refused(
+    base: Path, tmp_path: Path, changes: dict[str, Any], match: str
+) -> None:
+    _write(tmp_path / "adapter", base, **changes)
+    with pytest.raises(BadCheckpoint, match=match):
+        adapter_cli.run(str(tmp_path / "adapter"), output=tmp_path / "out.gguf")
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_experts_are_stacked_in_the_base(tmp_path: Path) -> None:
+    CASES["qwen3-moe"].write(tmp_path / "base")
+    AdapterCase("qwen3-moe", {"experts.1.up_proj": 4}).write(tmp_path / "adapter", tmp_path / "base")
+    with pytest.raises(BadCheckpoint, match=r"another form; merge it"):
+        adapter_cli.run(str(tmp_path / "adapter"), output=tmp_path / "out.gguf")

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+from kylin_convert.adapter import Adapter
 from kylin_convert.arch import ARCHITECTURES, family_of
 from kylin_convert.checkpoint import Checkpoint
 from kylin_convert.vocab.fast import FastTokenizer
 from kylin_convert.writer import write_gguf
 from kylin_gguf.records import no_progress
 from tests import upstream_reference as reference
+from tests.tiny_adapters import ADAPTERS
 from tests.tiny_families import CASES
 
 SOURCES = sorted(Path(__file__).parents[3].glob("build/source/llama_cpp_python-*/vendor/llama.cpp"))
@@ -47,6 +49,19 @@ def test_equal_to_upstream(tmp_path: Path, kept: Mapping[str, Any], name: str, f
     assert ours["tensors"] == expected["tensors"]
 
 
+@pytest.mark.parametrize(("name", "form"), reference.adapters())
+def test_adapters_equal_to_upstream(tmp_path: Path, kept: Mapping[str, Any], name: str, form: str) -> None:
+    case, expected = ADAPTERS[name], kept[f"{name}/{form}"]
+    case.write(tmp_path / name)
+    CASES[case.base].write(tmp_path / "base")
+    assert reference.checkpoint_hash(tmp_path / name) == expected["checkpoint"]
+    adapter = Adapter.open(tmp_path / name, Checkpoint.open(tmp_path / "base"))
+    adapter.write(tmp_path / "out.gguf", form.upper(), no_progress)
+    ours = reference.describe(tmp_path / "out.gguf")
+    assert ours["keys"] == expected["keys"]
+    assert ours["tensors"] == expected["tensors"]
+
+
 def test_every_family_has_a_case() -> None:
     covered = {case.config["architectures"][0] for case in CASES.values()}
     same_module = {"LLaMAForCausalLM", "FM9GForCausalLM"}  # an older spelling, and the test below
@@ -70,4 +85,5 @@ def test_fm9g_is_the_family_that_its_configuration_shows(
 
 @pytest.mark.skipif(find_spec("torch") is None or not SOURCES, reason="the extra [upstream] is not installed")
 def test_the_reference_is_upstreams(kept: Mapping[str, Any]) -> None:
-    assert reference.references(SOURCES[-1], reference.conversions()) == kept
+    chosen = [*reference.conversions(), *reference.adapters()]
+    assert reference.references(SOURCES[-1], chosen) == kept

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from kylin_gguf.engine.pace import PLAIN_EVERY, STRETCH, Pace
+from kylin_gguf.engine.pace import PLAIN_EVERY, STRETCH, TICK_S, Pace
 
 Cost = Callable[[int], float]
 """Seconds of a batch by its tokens."""
@@ -68,6 +68,34 @@ def test_a_machine_that_is_slow_for_a_while_is_followed() -> None:
     computed(pace, lambda tokens: 5 * linear(tokens), 1, 4 * PLAIN_EVERY)
     slow = [chunk for chunk, _ in computed(pace, lambda tokens: 5 * linear(tokens), 1, 100)]
     assert max(slow) >= 3, "everything takes five times as long, so nothing is stretched"
+
+
+def test_a_prompt_that_makes_plain_steps_slower_gains_no_room_by_it() -> None:
+    pace, done, taken = Pace(), 0, []
+
+    def grown(tokens: int) -> float:
+        return linear(tokens) * (1 + done / 1000)
+
+    for _ in range(60):
+        pace.observe(1, 0, linear(1))
+    for _ in range(2000):
+        chunk = pace.chunk(1, 512)
+        pace.observe(1, chunk, grown(1 + chunk))
+        taken.append((chunk, grown(1 + chunk) / linear(1)))
+        done = min(done + chunk, 1500)
+    assert done == 1500
+    late = [stretch for chunk, stretch in taken[-200:] if chunk > 1]
+    assert len(late) <= 3, "of slower steps, only such as try out what has become of a size"
+
+
+def test_short_steps_leave_room_for_a_tick() -> None:
+    def short(tokens: int) -> float:
+        return linear(tokens) / 2
+
+    limit = 3 - TICK_S / short(1)
+    taken = computed(Pace(), short, 1, 500)
+    assert limit < STRETCH
+    assert max(stretch for _, stretch in taken[100:]) <= limit
 
 
 def test_single_disturbed_steps_change_nothing() -> None:

@@ -210,6 +210,15 @@ def test_what_waits_makes_way_for_a_long_prompt() -> None:
     assert fill(context, cache, [*first, 7])[1] == 100
 
 
+def test_nothing_makes_way_while_somebody_streams() -> None:
+    context = FakeContext(length=1600)
+    cache = PrefixCache(context)  # type: ignore[arg-type]
+    fill(context, cache, list(range(1000, 1100)))  # busy
+    cache.release(fill(context, cache, list(range(2000, 2100)))[0])
+    fill(context, cache, list(range(3000, 3000 + LONG_PROMPT)))
+    assert len(context.cells) == 200 + LONG_PROMPT
+
+
 def test_nothing_that_cannot_be_parked_makes_way(monkeypatch: pytest.MonkeyPatch) -> None:
     context = FakeContext(length=1600)
     cache = PrefixCache(context)  # type: ignore[arg-type]

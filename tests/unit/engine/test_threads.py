@@ -26,7 +26,7 @@ class Machine:
         """Take steps for ``seconds``; return how many there were in one second."""
         end, steps = self.now + seconds, 0
         while self.now < end:
-            count = self.threads.next()
+            count = self.threads.next(size)
             self.counts.append(count)
             self.now += table[count]
             self.threads.observe(size, table[count])
@@ -86,7 +86,7 @@ def test_after_a_long_pause_every_core_has_a_thread() -> None:
     machine.run(TWO_CORES[1], 0.1)
     assert machine.counts[-1] == 1, "a short pause says nothing"
     machine.now += 60.0
-    assert machine.threads.next() == 2
+    assert machine.threads.next(1) == 2
 
 
 def test_a_machine_where_threads_pay_all_the_same_gets_them() -> None:
@@ -136,7 +136,7 @@ def test_a_count_is_never_out_of_range(most: int, events: list[tuple[float, floa
     machine = Machine(most)
     for use, seconds, size in events:
         machine.use = use
-        assert 1 <= machine.threads.next() <= most
+        assert 1 <= machine.threads.next(size) <= most
         machine.now += seconds
         machine.threads.observe(size, seconds)
 
@@ -147,7 +147,7 @@ def test_a_single_thread_never_looks() -> None:
 
     now = iter(range(0, 1000, 10))
     threads = Threads(1, 1, fail, lambda: float(next(now)))
-    assert [threads.next() for _ in range(5)] == [1] * 5
+    assert [threads.next(1) for _ in range(5)] == [1] * 5
 
 
 def test_what_others_use_is_everybodys_time_less_our_own(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kylin_gguf.errors import DeviceMissing
+from kylin_gguf import config
+from kylin_gguf.errors import DeviceMissing, InvalidValue
 from kylin_gguf.gguf_info import GgufInfo
 from kylin_gguf.offload.estimate import Estimator, Layout, Run
-from kylin_gguf.offload.machine import Machine
-from kylin_gguf.offload.plan import GPU_MARGIN, RAM_SHARE, Request, plan
+from kylin_gguf.offload.machine import GPU_MARGIN, Machine
+from kylin_gguf.offload.plan import RAM_SHARE, Request, for_use, plan
 from kylin_gguf.offload.search import Room, Search
 from kylin_gguf.offload.speed import WORKLOADS, of_processor
 from kylin_gguf.records import Device, Placement
@@ -194,6 +195,24 @@ def test_the_context_shrinks_only_when_that_is_allowed() -> None:
     assert kept.context_length == 65_536 and not kept.fits
     shrunk = plan(MODEL, scarce, Request(65_536, shrink=True))
     assert shrunk.context_length == 16_384 and any("no memory" in reason for reason in shrunk.reasons)
+
+
+def test_the_settings_allow_it_and_say_what_a_model_is_for() -> None:
+    wanted = Request.of(config.load({"context_fit": "shrink", "use": "document"}, {}))
+    assert wanted.shrink and wanted.use == "document"
+    plain = Request.of(config.load({}, {}))
+    assert not plain.shrink and plain.use == "chat"
+    assert for_use(plain, "command").use == "command"
+    with pytest.raises(InvalidValue, match="chat or command or document"):
+        for_use(plain, "novel")
+
+
+def test_what_a_model_is_for_decides_where_it_goes() -> None:
+    """A card that reads about as fast as the processor, and computes far faster, is for long prompts."""
+    card = replace(CARD, bandwidth=70e9, compute=40e12, layer=300e-6)
+    machine = Machine(8, 64 * GIB, (card,), bandwidth=60e9, compute=0.6e12, layer=15e-6)
+    few, many = (plan(MODEL, machine, Request(8192, use=use)).gpu_layers for use in ("chat", "document"))
+    assert few < many
 
 
 ENCODER = replace(

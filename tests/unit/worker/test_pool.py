@@ -14,8 +14,10 @@ from kylin_gguf.engine.memory import ProcessMemory
 from kylin_gguf.engine.process import Listeners
 from kylin_gguf.errors import KylinError, LoadFailed, OutOfMemory, RestartDelayed, WorkerDied
 from kylin_gguf.loading import Loader
+from kylin_gguf.offload.heat import Heat
+from kylin_gguf.offload.replan import EVERY_S, IDLE_S, Reason
 from kylin_gguf.pool import EnginePool
-from kylin_gguf.records import InstalledModel, Placement, Settings, Share, Speculation
+from kylin_gguf.records import Activity, InstalledModel, Placement, Power, Settings, Share, Speculation
 
 TOY = InstalledModel("toy", Path("/models/toy.gguf"), 1, False)
 
@@ -28,8 +30,19 @@ class StubLoader(Loader):
 
     ladder = (PLACEMENT,)
 
+    better = False
+    """Whether the machine offers a better placement than any that is loaded."""
+
     async def placements(self, model: InstalledModel) -> tuple[str, list[Placement]]:
         return "toy", list(self.ladder)
+
+    async def misplaced(self, engine: Any, reason: Reason) -> bool:
+        self.reasons.append(reason)
+        return self.better
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.reasons: list[Reason] = []
 
 
 class Pool(EnginePool):
@@ -51,6 +64,14 @@ class FakeEngine:
         self.may_stop = asyncio.Event()
         self.may_stop.set()
         self.stepped_down = ""
+        self.thrift = [(False, False)]
+        self.free = {share.device: 1 << 30 for share in placement.shares}
+
+    def heed_power(self, save: bool, on_battery: bool) -> None:
+        self.thrift.append((save, on_battery))
+
+    async def activity(self) -> Activity:
+        return Activity(device_free=self.free)
 
     speculation = Speculation()
     buffers: ClassVar = {}
@@ -85,6 +106,14 @@ class Starts:
         if self.errors:
             raise self.errors.pop(0)
         return FakeEngine(model, placement, listeners.ended)
+
+
+class Hot(Heat):
+    def __init__(self) -> None:
+        pass
+
+    def hot(self) -> bool:
+        return True
 
 
 class Clock:
@@ -141,6 +170,32 @@ async def test_a_model_that_keeps_dying_is_not_started_in_a_hot_loop(
     await engines.close()
 
 
+async def test_workers_are_told_when_energy_is_to_be_saved(engines: Pool, starts: Starts) -> None:
+    first = await engines.acquire(TOY)
+    assert first.thrift == [(False, False)], "as a worker begins"
+    engines.heed_power(Power(on_battery=True))
+    engines.heed_power(Power(on_battery=True, profile="balanced"))
+    assert first.thrift[1:] == [(True, True)], "once"
+    await engines.unload(TOY)
+    second = await engines.acquire(TOY)
+    assert second.thrift[1:] == [(True, True)]
+    engines.heed_power(Power(on_battery=False))
+    assert second.thrift[2:] == [(False, False)]
+    await engines.close()
+
+
+async def test_a_processor_that_is_too_warm_saves_energy(engines: Pool, starts: Starts) -> None:
+    engine = await engines.acquire(TOY)
+    engines._heat = Hot()
+    async with asyncio.timeout(20):
+        while len(engine.thrift) < 2:
+            await asyncio.sleep(0.001)
+    assert engine.thrift[1:] == [(True, False)] and engines.power.hot
+    engines.heed_power(Power(on_battery=False, profile="balanced"))
+    assert engines.power.hot, "that the plug is in makes nothing cooler"
+    await engines.close()
+
+
 async def test_a_model_that_is_refused_may_be_tried_at_once(engines: Pool, starts: Starts) -> None:
     starts.errors = [LoadFailed("toy", "no room")]
     with pytest.raises(LoadFailed):
@@ -170,7 +225,7 @@ async def test_what_is_idle_for_long_enough_is_unloaded_and_what_is_busy_is_not(
     engine = await engines.acquire(TOY)
     engine.busy = True
     clock.now += 1000
-    while engines._used[TOY.path] < clock.now:  # until a sweep has found it at work
+    while engines._used[TOY.reference] < clock.now:  # until a sweep has found it at work
         assert engines.loaded(), "it was unloaded at work"
         await asyncio.sleep(0.001)
     engine.busy = False
@@ -291,4 +346,82 @@ async def test_a_question_that_kills_twice_is_an_error(ladder: Pool, starts: Sta
     with pytest.raises(WorkerDied):
         await ladder.ask(TOY, question)
     assert layers(starts) == [25, 12]
+    await ladder.close()
+
+
+# --- placing anew -------------------------------------------------------------------------------------
+
+
+async def some_sweeps() -> None:
+    await asyncio.sleep(0.05)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not true():
+            await asyncio.sleep(0.001)
+
+
+async def test_a_gpu_that_others_fill_is_left_between_requests(ladder: Pool, clock: Clock) -> None:
+    engine: Any = await ladder.acquire(TOY)
+    await some_sweeps()
+    ladder.loader.better, engine.busy, engine.free = True, True, {"Vulkan0": 0}
+    await some_sweeps()
+    assert ladder.loaded() and not ladder.loader.reasons, "never during a request"
+    engine.busy = False
+    await until(lambda: not ladder.loaded())
+    assert ladder.loader.reasons == ["less"]
+    ladder.loader.ladder = (LESS, PLACEMENT)
+    assert (await ladder.acquire(TOY)).placement.gpu_layers == 12
+    await ladder.close()
+
+
+async def test_what_a_plan_would_not_change_stays_loaded(ladder: Pool, clock: Clock) -> None:
+    engine: Any = await ladder.acquire(TOY)
+    await some_sweeps()
+    engine.free = {"Vulkan0": 0}
+    await until(lambda: bool(ladder.loader.reasons))
+    await some_sweeps()
+    assert ladder.loaded() and ladder.loader.reasons == ["less"], "it was looked into again and again"
+    await ladder.close()
+
+
+async def test_an_idle_model_moves_to_a_faster_place_and_is_no_younger_for_it(
+    ladder: Pool, clock: Clock, starts: Starts
+) -> None:
+    ladder.loader.ladder, ladder.loader.better = (LESS, PLACEMENT), True
+    clock.now += EVERY_S
+    first = await ladder.acquire(TOY)
+    clock.now += IDLE_S
+    await some_sweeps()
+    assert starts.count == 1, "it was loaded a minute ago"
+    for _ in range(int(EVERY_S / 100)):
+        clock.now += 100
+        await ladder.acquire(TOY)
+    ladder.loader.ladder = (ON_GPU,)
+    await some_sweeps()
+    assert starts.count == 1, "somebody may go on asking"
+    clock.now += IDLE_S
+    await until(lambda: starts.count == 2 and bool(ladder.loaded()))
+    assert ladder.loader.reasons == ["more"]
+    clock.now += 300 - IDLE_S + 1
+    await until(lambda: not ladder.loaded())
+    assert (await ladder.acquire(TOY)) is not first
+    await ladder.close()
+
+
+async def test_a_look_that_fails_harms_nothing(
+    ladder: Pool, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> bool:
+        raise LoadFailed("toy", "the driver is gone")
+
+    monkeypatch.setattr(ladder.loader, "misplaced", fail)
+    engine: Any = await ladder.acquire(TOY)
+    await some_sweeps()
+    engine.free = {"Vulkan0": 0}
+    await some_sweeps()
+    assert await ladder.acquire(TOY) is engine
+    clock.now += 301
+    await until(lambda: not ladder.loaded())
     await ladder.close()

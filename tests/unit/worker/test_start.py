@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from kylin_gguf import config
-from kylin_gguf.engine import child, heartbeat
+from kylin_gguf.engine import assignment, child, heartbeat
 from kylin_gguf.engine.child import Child
 from kylin_gguf.engine.process import EngineProcess, Listeners
 from kylin_gguf.errors import WorkerDied, WorkerHung
@@ -127,9 +127,11 @@ async def test_a_worker_inherits_its_channel_and_its_log_and_nothing_else(
     )
     leaked = os.open(tmp_path, os.O_RDONLY)
     os.set_inheritable(leaked, True)
+    settings = config.load({"native_dirs": ("/native",)})
+    held = assignment.held(MODEL, Placement(0, 128, 1), settings)
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        started = await Child.start("toy", theirs, [Path("/native")], accelerators=False)
+        started = await Child.start("toy", theirs, held.program)
         await started.bury()
         control = theirs.fileno()
     os.close(leaked)

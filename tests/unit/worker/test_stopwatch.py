@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kylin_gguf.engine.energy import EnergyMeter
+from kylin_gguf.energy import EnergyMeter
 from kylin_gguf.engine.tasks.stopwatch import Stopwatch
 from kylin_gguf.records import Usage
 

@@ -1,4 +1,4 @@
-"""llama.cpp's libraries and tools on this machine: find them, and load them safely into this process.
+"""Load llama.cpp's libraries into this process, and say which plug-ins do not work here.
 
 The bindings (``llama_cpp``) are told where the libraries lie, so ``load`` comes before anything else that
 imports them. Back ends are plug-ins, and are loaded from that one directory only: left to itself,
@@ -11,7 +11,6 @@ Names in parentheses are functions of the pinned llama.cpp, in ``ggml-backend.h`
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,33 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from kylin_gguf import plugins, rpc
-from kylin_gguf.errors import DeviceMissing, LibrariesMissing, LibraryLoadFailed
+from kylin_gguf.errors import LibraryLoadFailed
 from kylin_gguf.library_log import LogLines, LogSink
-from kylin_gguf.records import Device, DeviceKind, FailedPlugin, Settings
-
-log = logging.getLogger(__name__)
-
-_CORE_LIBRARY = "libllama.so"
-# enum ggml_backend_dev_type; its fifth, "meta", exists only for those who make one.
-_KINDS: dict[int, DeviceKind] = {0: "cpu", 1: "gpu", 2: "igpu", 3: "accel"}
-
-
-@dataclass(frozen=True)
-class NativeLibraries:
-    """One build of llama.cpp: libraries, plug-ins and tools, all in ``directory``."""
-
-    directory: Path
-
-    def tool(self, name: str) -> Path:
-        """Return the path of a tool such as ``llama-quantize``, which finds the plug-ins beside it.
-
-        Raises:
-            LibrariesMissing: this build has no such tool.
-        """
-        path = self.directory / name
-        if not (path.is_file() and os.access(path, os.X_OK)):
-            raise LibrariesMissing((str(path),))
-        return path
+from kylin_gguf.native.devices import devices
+from kylin_gguf.native.finding import CORE_LIBRARY, find
+from kylin_gguf.native.functions import libraries
+from kylin_gguf.records import Device, FailedPlugin, Settings
 
 
 @dataclass(frozen=True)
@@ -60,18 +38,6 @@ class LoadedLibraries:
     processor: str
     devices: tuple[Device, ...]
     failed: tuple[FailedPlugin, ...]
-
-
-def find(settings: Settings) -> NativeLibraries:
-    """Return the first of ``settings.native_dirs`` that holds llama.cpp's libraries.
-
-    Raises:
-        LibrariesMissing: none does.
-    """
-    for directory in settings.native_dirs:
-        if (directory / _CORE_LIBRARY).is_file():
-            return NativeLibraries(directory.resolve())
-    raise LibrariesMissing(tuple(str(directory) for directory in settings.native_dirs))
 
 
 def load(settings: Settings, *, accelerators: bool = True) -> LoadedLibraries:
@@ -101,50 +67,6 @@ def capture_log(sink: LogSink) -> None:
     ``sink`` is called on whichever thread logs and must not raise.
     """
     _process.log.sink = sink
-
-
-def devices() -> tuple[Device, ...]:
-    """Return the loaded back ends' devices with their memory as it is now; ``load`` must have been called.
-
-    For the CPU, llama.cpp reports all memory as free (``ggml_backend_dev_memory``).
-    """
-    library = _library()
-    handles = (library.ggml_backend_dev_get(index) for index in range(library.ggml_backend_dev_count()))
-    return tuple(device for handle in handles if (device := _device(library, handle)) is not None)
-
-
-def device_handle(name: str) -> int:
-    """Return llama.cpp's handle of a device (ggml_backend_dev_by_name); ``load`` must have been called.
-
-    One that an RPC worker lends is asked for there, which can end this process if the worker goes meanwhile.
-
-    Raises:
-        DeviceMissing: no loaded back end has it, or its worker does not answer.
-    """
-    lent = rpc.named(name)
-    handle = _lent(lent) if lent else _library().ggml_backend_dev_by_name(name.encode())
-    if not handle:
-        raise DeviceMissing(name, tuple(device.name for device in devices()))
-    return int(handle)
-
-
-def rpc_function(name: str) -> int:
-    """Return the address of a function that only the RPC plug-in has (ggml_backend_reg_get_proc_address).
-
-    Raises:
-        LibraryLoadFailed: the plug-in is not loaded.
-    """
-    library = _library()
-    registration = library.ggml_backend_reg_by_name(b"RPC")
-    address = library.ggml_backend_reg_get_proc_address(registration, name.encode()) if registration else None
-    if not address:
-        raise LibraryLoadFailed(rpc.PLUGIN, f"it is not loaded, or has no {name}")
-    return int(address)
-
-
-def cpu_buffer_type() -> int:
-    """Return llama.cpp's handle of plain RAM (ggml_backend_cpu_buffer_type)."""
-    return int(_library().ggml_backend_cpu_buffer_type())
 
 
 class _Process:
@@ -186,85 +108,14 @@ def _import_bindings(directory: Path) -> Any:
     try:
         import llama_cpp  # noqa: PLC0415 - it loads the library on import
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
-        raise LibraryLoadFailed(str(directory / _CORE_LIBRARY), str(error)) from error
+        raise LibraryLoadFailed(str(directory / CORE_LIBRARY), str(error)) from error
     used = Path(llama_cpp.llama_cpp._base_path).resolve()
     if used != directory:
         raise LibraryLoadFailed(str(directory), f"the bindings were imported before, with {used}")
     # The bindings install a callback of their own, which prints to stderr.
     _process.log_callback = llama_cpp.llama_log_callback(_process.log)
     llama_cpp.llama_log_set(_process.log_callback, None)
-    return _library()
-
-
-def functions(prototypes: Mapping[str, tuple[Any, ...]]) -> Any:
-    """Return the loaded libraries as a CDLL, with more functions declared: a result type, then arguments."""
-    return _declare(_library(), prototypes)
-
-
-def _library() -> Any:
-    """Return the bindings' CDLL: the ggml functions they lack are found through its dependencies."""
-    import llama_cpp  # noqa: PLC0415 - only after the library's path is set
-
-    return _declare(llama_cpp.llama_cpp._lib, _PROTOTYPES)
-
-
-def _declare(library: Any, prototypes: Mapping[str, tuple[Any, ...]]) -> Any:
-    for name, (result, *arguments) in prototypes.items():
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
-    return library
-
-
-_SIZE = ctypes.POINTER(ctypes.c_size_t)
-_PROTOTYPES: dict[str, tuple[Any, ...]] = {
-    "ggml_backend_load_all_from_path": (None, ctypes.c_char_p),
-    "ggml_backend_load": (ctypes.c_void_p, ctypes.c_char_p),
-    "ggml_backend_reg_by_name": (ctypes.c_void_p, ctypes.c_char_p),
-    "ggml_backend_reg_dev_count": (ctypes.c_size_t, ctypes.c_void_p),
-    "ggml_backend_reg_dev_get": (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t),
-    "ggml_backend_reg_get_proc_address": (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p),
-    "ggml_backend_dev_count": (ctypes.c_size_t,),
-    "ggml_backend_dev_get": (ctypes.c_void_p, ctypes.c_size_t),
-    "ggml_backend_dev_by_name": (ctypes.c_void_p, ctypes.c_char_p),
-    "ggml_backend_cpu_buffer_type": (ctypes.c_void_p,),
-    "ggml_backend_dev_name": (ctypes.c_char_p, ctypes.c_void_p),
-    "ggml_backend_dev_description": (ctypes.c_char_p, ctypes.c_void_p),
-    "ggml_backend_dev_type": (ctypes.c_int, ctypes.c_void_p),
-    "ggml_backend_dev_memory": (None, ctypes.c_void_p, _SIZE, _SIZE),
-    "ggml_commit": (ctypes.c_char_p,),
-    "llama_version": (ctypes.c_char_p,),
-    "dladdr": (ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p),
-}
-
-
-def _device(library: Any, handle: int) -> Device | None:
-    kind = _KINDS.get(library.ggml_backend_dev_type(handle))
-    if kind is None:
-        return None
-    free, total = ctypes.c_size_t(), ctypes.c_size_t()
-    library.ggml_backend_dev_memory(handle, ctypes.byref(free), ctypes.byref(total))
-    return Device(
-        name=library.ggml_backend_dev_name(handle).decode("utf-8", errors="replace"),
-        description=library.ggml_backend_dev_description(handle).decode("utf-8", errors="replace"),
-        kind=kind,
-        memory_total=total.value,
-        memory_free=free.value,
-    )
-
-
-def _lent(lent: rpc.LentDevice) -> int | None:
-    """Return the handle of a worker's device (ggml_backend_rpc_add_server); None if there is none."""
-    try:
-        if lent.number >= len(rpc.look(lent.address)):
-            return None
-        address = rpc_function("ggml_backend_rpc_add_server")
-    except (OSError, LibraryLoadFailed) as error:
-        log.warning("%s: %s", lent.name, error)
-        return None
-    add = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p)(address)
-    worker = add(lent.address.encode())
-    handle = _library().ggml_backend_reg_dev_get(worker, lent.number) if worker else None
-    return int(handle) if handle else None
+    return libraries()
 
 
 class _Origin(ctypes.Structure):
@@ -283,7 +134,7 @@ def _processor(library: Any) -> str:
     registration = library.ggml_backend_reg_by_name(b"CPU")
     origin = _Origin()
     if not library.dladdr(ctypes.c_void_p(registration), ctypes.byref(origin)):
-        raise LibraryLoadFailed(_CORE_LIBRARY, "the CPU's back end lies in none of the loaded libraries")
+        raise LibraryLoadFailed(CORE_LIBRARY, "the CPU's back end lies in none of the loaded libraries")
     return plugins.name(Path(os.fsdecode(origin.file)))
 
 
