@@ -67,6 +67,10 @@ def plan(request: Request, settings: Settings) -> Plan:
     recipe = quantise.check_recipe(request.recipe, toolbox, _tensor_names(request.source))
     if request.calibration and request.imatrix:
         raise InvalidValue("--imatrix", str(request.imatrix), "either a matrix or --calibration")
+    if request.prune and request.imatrix:
+        raise InvalidValue(
+            "--imatrix", str(request.imatrix), "none with --prune-layers: it is another model's"
+        )
     there = output.taken(target, several=request.limit is not None)
     if {path.resolve() for path in there} & {path.resolve() for path in request.source.files}:
         raise InvalidValue("output", str(request.output), "another file than the source")

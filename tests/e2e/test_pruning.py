@@ -152,6 +152,16 @@ def test_what_cannot_be_cut_is_refused_before_anything_is_written(own: Settings,
     assert not own.cache_dir.exists()
 
 
+def test_a_matrix_of_the_whole_model_is_refused(own: Settings, checkpoint: Path, tmp_path: Path) -> None:
+    request = pipeline.Request(
+        *(open_path(checkpoint), tmp_path / "a.gguf", Recipe("Q4_K_M")),
+        imatrix=tmp_path / "matrix.gguf",
+        prune=Pruning(1, 0.0, _yes),
+    )
+    with pytest.raises(InvalidValue, match="it is another model's"):
+        pipeline.plan(request, own)
+
+
 def _run(settings: Settings, *arguments: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "KYLIN_GGUF_CACHE_DIR": str(settings.cache_dir)}
     command = [sys.executable, "-c", COMMAND, "convert", *arguments]

@@ -8,8 +8,9 @@ one block the cosine did better (docs/pruning.md).
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
-from kylin_gguf.engine.blocks.states import States
+States = npt.NDArray[np.float32]
 
 
 class Similarity:

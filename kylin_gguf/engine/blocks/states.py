@@ -10,15 +10,13 @@ from collections.abc import Iterator, Sequence
 
 import llama_cpp
 import numpy as np
-import numpy.typing as npt
 
 from kylin_gguf import native
 from kylin_gguf.engine import decode_status
 from kylin_gguf.engine.batch import Batch
+from kylin_gguf.engine.blocks.similarity import States
 from kylin_gguf.engine.model import LogTail, Model
 from kylin_gguf.errors import UnsupportedModel
-
-States = npt.NDArray[np.float32]
 
 _BATCH_TOKENS = 128
 """Of so many tokens all states are held at a time: 340 MB for 80 blocks that are 8192 wide."""
