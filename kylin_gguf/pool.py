@@ -264,9 +264,10 @@ class EnginePool:
 
     async def close(self) -> None:
         """Unload everything."""
-        for task in (self._sweeper, self._replanning):
-            if task:
-                task.cancel()
+        running = [task for task in (self._sweeper, self._replanning) if task]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         await asyncio.gather(*(engine.stop() for engine in list(self._engines.values())))
 
 

@@ -74,7 +74,12 @@ def limit_memory(placement: Placement) -> None:
     if not placement.memory or any(device.kind != "cpu" for device in native.devices()):
         return
     margin = _MARGIN + _THREAD_MARGIN * placement.threads
-    limit = _data_size() + placement.memory + placement.memory // 2 + margin
+    limit_data(placement.memory + placement.memory // 2 + margin)
+
+
+def limit_data(more: int) -> None:
+    """Let this process have so many bytes of private memory more, and no others (RLIMIT_DATA)."""
+    limit = _data_size() + more
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if hard != resource.RLIM_INFINITY:
         limit = min(limit, hard)

@@ -18,6 +18,8 @@ from kylin_gguf.bus import names, values
 from kylin_gguf.bus.client import Client
 from kylin_gguf.bus.client_session import ClientSession
 from kylin_gguf.bus.server import Server
+from kylin_gguf.cli import monitor_rows
+from kylin_gguf.cli.watch import Speeds
 from kylin_gguf.errors import ModelNotInstalled, NotLocal, UnknownOption, UnsupportedModel
 from kylin_gguf.service import Service
 from kylin_gguf.store import Store
@@ -87,6 +89,14 @@ async def test_it_answers_in_the_same_frames_and_is_marked_everywhere(client: Cl
     assert await session.complete("And?") == "Hello."
 
 
+async def test_the_monitor_names_the_server(client: Client, host: str) -> None:
+    await frames_of(await client.create_session("fleet"))
+    found = await client.properties() | {"Statistics": await client.statistics()}
+    (row,) = monitor_rows.model_rows(found, Speeds().since_last(found["Statistics"]))
+    assert row[:2] == ("fleet", host)
+    assert monitor_rows.device_rows(found)
+
+
 async def test_it_is_used_only_where_it_is_named(client: Client, far: ChatServer) -> None:
     assert (await client.properties())["DefaultModel"] == ""
     with pytest.raises(ModelNotInstalled):
@@ -114,6 +124,16 @@ async def test_what_needs_a_model_of_this_machine_is_refused(
     interface, arguments = REFUSED[member]
     with pytest.raises(NotLocal):
         await client.call(interface, member, *arguments)
+    assert not far.asked
+
+
+async def test_loading_sends_nothing_and_unloading_ends_it(client: Client, far: ChatServer) -> None:
+    await client.load("fleet")
+    assert (await listed(client))["fleet"]["loaded"] is True
+    with pytest.raises(NotLocal):
+        await client.load("fleet", learn=True)
+    await client.unload("fleet")
+    assert (await listed(client))["fleet"]["loaded"] is False
     assert not far.asked
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from kylin_gguf.bus import power
+from kylin_gguf.bus.client import Client
 from kylin_gguf.bus.power import PowerWatch
 from kylin_gguf.errors import ServiceUnavailable
 from kylin_gguf.records import Power
 from tests.conftest import start_bus
+from tests.desktop.conftest import Desktop
 from tests.desktop.stand_ins import template
 
 
@@ -115,3 +117,18 @@ async def test_without_a_system_bus_nothing_is_known(tmp_path: Path, monkeypatch
     assert await power.read() == Power()
     with pytest.raises(ServiceUnavailable):
         await PowerWatch.start(Told())
+
+
+async def test_the_real_service_follows_it(client: Client, desktop: Desktop, tmp_path: Path) -> None:
+    assert (await client.statistics())["power"] == {"hot": False}
+    upower = template(desktop.system, "upower", power.UPOWER[0], tmp_path / "mock.log")
+    try:
+        async with asyncio.timeout(60):
+            while (await client.statistics())["power"].get("on_battery") is not False:
+                await asyncio.sleep(0.05)
+    finally:
+        upower.kill()
+        upower.wait()
+    async with asyncio.timeout(60):
+        while "on_battery" in (await client.statistics())["power"]:
+            await asyncio.sleep(0.05)

@@ -11,6 +11,9 @@ from kylin_gguf.engine import confinement
 from kylin_gguf.engine.remote.worker import RemoteWorker
 from kylin_gguf.engine.worker_log import LevelFormatter
 
+_MEMORY = 1 << 30
+"""Bytes that answers may take together: parsed, JSON of 64 MiB can take twenty times as much."""
+
 
 def main() -> None:
     """Answer for one server's model over the inherited socket ``--control`` until it is closed."""
@@ -21,6 +24,7 @@ def main() -> None:
     output.setFormatter(LevelFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[output])
     confinement.confine(control)
+    confinement.limit_data(_MEMORY)
     asyncio.run(RemoteWorker(control).run())
 
 

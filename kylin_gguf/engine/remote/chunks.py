@@ -12,8 +12,8 @@ from kylin_gguf.frames import Frame
 
 _MAX_COUNT = 1_000_000_000
 """Tokens that a request can plausibly have."""
-_MAX_TOKEN = 1000
-"""Characters of one token."""
+_MAX_TOKEN = 200
+"""Characters of one token: a frame with many of them must stay small."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,8 @@ def parsed(data: str | bytes) -> Mapping[str, Any]:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise Unusable("something that is not JSON") from error
+    except MemoryError as error:
+        raise Unusable("JSON that takes too much memory") from error
     return _mapping(value)
 
 
@@ -101,11 +103,12 @@ def _counts(usage: object) -> Counts:
     details = found.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, Mapping) else 0
     return Counts(
-        _count(found.get("prompt_tokens")), _count(cached or 0), _count(found.get("completion_tokens"))
+        count(found.get("prompt_tokens")), count(cached or 0), count(found.get("completion_tokens"))
     )
 
 
-def _count(value: object) -> int:
+def count(value: object) -> int:
+    """Return a plausible number of tokens; raises Unusable."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_COUNT:
         raise Unusable("a number of tokens that is none")
     return value

@@ -167,9 +167,9 @@ class Server:
         known = error.get("code") in _TOO_LONG or error.get("type") in _TOO_LONG
         if not known and _TOO_LONG_WORDS not in chunks.error_message(value):
             return None
-        tokens, limit = error.get("n_prompt_tokens"), error.get("n_ctx")  # llama.cpp's
-        if isinstance(tokens, int) and isinstance(limit, int):
-            return TooLong(ContextFull(tokens, limit))
+        with contextlib.suppress(Unusable):  # llama.cpp says by how much
+            numbers = chunks.count(error.get("n_prompt_tokens")), chunks.count(error.get("n_ctx"))
+            return TooLong(ContextFull(*numbers))
         return TooLong(self.failed(reason))
 
 

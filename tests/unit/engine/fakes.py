@@ -23,6 +23,7 @@ class FakeContext:
         self.sequences = SEQUENCES
         self.cells: list[tuple[int, int, set[int]]] = []
         self.steps: list[int] = []
+        self.threads, self.saving = 3, "measuring"
         self.fail = False
         self.during: Callable[[], None] | None = None
         """Called once, in the middle of the next decode."""

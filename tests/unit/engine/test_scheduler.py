@@ -374,6 +374,7 @@ def test_what_is_done_is_counted() -> None:
     now = subject.activity()
     assert (now.running, now.waiting, now.cells, now.cells_used) == (1, 1, 64, 4)
     assert (now.requests, now.cache_hits, now.prompt_tokens, now.generated_tokens) == (1, 0, 4, 1)
+    assert (now.threads, now.saving) == (3, "measuring")
     run(subject)
     done = subject.activity()
     assert (done.running, done.waiting) == (0, 0)

@@ -458,6 +458,16 @@ async def test_what_are_no_vectors_is_refused(
         await vectors(pool, model, ["a"])
 
 
+async def test_json_that_would_fill_the_memory_fails_alone(
+    server: ChatServer, model: RemoteModel, pool: EnginePool
+) -> None:
+    server.says(b'{"data": [' + b"[]," * (20 << 20) + b"[]]}")
+    with pytest.raises(RemoteFailed, match="memory"):
+        await vectors(pool, model, ["a"])
+    server.says(*answer("Yes."))
+    assert text(await ask(Session(model, pool.acquire))) == "Yes."
+
+
 async def test_a_server_that_makes_no_vectors_is_said_to_make_none(
     server: ChatServer, model: RemoteModel, pool: EnginePool
 ) -> None:
