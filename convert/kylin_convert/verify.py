@@ -9,13 +9,13 @@ from typing import Any
 import gguf
 import numpy as np
 
-from kylin_convert import calibration, divergence, reference, shards
+from kylin_convert import calibration, divergence, reference
 from kylin_convert.divergence import Sampling
 from kylin_convert.imatrix import context_of
 from kylin_convert.quality import Quality
 from kylin_convert.tools import Toolbox
 from kylin_gguf.errors import VerificationFailed
-from kylin_gguf.gguf_info import GgufInfo
+from kylin_gguf.gguf_info import GgufInfo, shards
 from kylin_gguf.records import ProgressCallback
 
 SAMPLING = Sampling(context=256, chunks=8)
@@ -74,6 +74,19 @@ def check_generation(toolbox: Toolbox, result: GgufInfo) -> None:
         raise VerificationFailed(
             f"it predicts otherwise token by token ({single:.3f}) than at once ({whole:.3f})"
         )
+
+
+def check(toolbox: Toolbox, source: GgufInfo, result: GgufInfo, progress: ProgressCallback) -> dict[str, Any]:
+    """Check what ``result`` computes, and return what ``measure`` does; nothing for an embedder.
+
+    Raises:
+        ToolFailed, VerificationFailed: as the checks above.
+    """
+    if not result.has_cache:  # it computes no probabilities
+        check_values(result)
+        return {}
+    check_generation(toolbox, result)
+    return measure(toolbox, source, result, progress)
 
 
 def measure(
