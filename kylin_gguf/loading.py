@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from kylin_gguf import call_options, gguf_info
+from kylin_gguf import call_options
 from kylin_gguf.engine.process import EngineProcess, Listeners
 from kylin_gguf.errors import (
     DeviceMissing,
@@ -18,6 +18,7 @@ from kylin_gguf.errors import (
     WorkerDied,
     WorkerHung,
 )
+from kylin_gguf.gguf_info import shards
 from kylin_gguf.offload import machine, remembered
 from kylin_gguf.offload.ladder import ladder, worth_stepping_down
 from kylin_gguf.offload.plan import Request, for_use, plan
@@ -56,7 +57,7 @@ class Loader:
             NotGguf, TruncatedGguf, LibraryLoadFailed: the model or the libraries cannot be read.
         """
         request = _request(self._settings, options)
-        info = await asyncio.to_thread(gguf_info.read, model.path)
+        info = await asyncio.to_thread(shards.read, model.path)
         found = await self._probe()
         return plan(info, found, request)
 
@@ -70,7 +71,7 @@ class Loader:
     async def _placements(self, model: InstalledModel, found: machine.Machine) -> tuple[str, list[Placement]]:
         self._gpus = any(self._settings.device or not device.software for device in found.accelerators)
         request = Request.of(self._settings)
-        info = await asyncio.to_thread(gguf_info.read, model.path)
+        info = await asyncio.to_thread(shards.read, model.path)
         tried: list[Placement] = []
         for wanted in ladder(request, plan(info, found, request)):
             placement = plan(info, found, wanted)

@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kylin_gguf import gguf_info
 from kylin_gguf.engine.backoff import Backoff
 from kylin_gguf.engine.process import EngineProcess, Listeners
 from kylin_gguf.errors import KylinError, WorkerDied, WorkerHung
+from kylin_gguf.gguf_info import shards
 from kylin_gguf.offload import machine
 from kylin_gguf.offload.heat import Heat
 from kylin_gguf.offload.power import saves
@@ -163,7 +163,7 @@ class EnginePool:
         """Unload idle models, the longest unused first, until the memory for ``model`` is there."""
         from kylin_gguf.offload.plan import needed_memory  # noqa: PLC0415 - see ``_loader``
 
-        info = await asyncio.to_thread(gguf_info.read, model.path)
+        info = await asyncio.to_thread(shards.read, model.path)
         settings = self._settings
         needed = needed_memory(info, settings.context_length, settings.kv_type, settings.sequences)
         held = [reference for reference, engine in self._engines.items() if engine.placement]

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from kylin_gguf import gguf_info
 from kylin_gguf.errors import InvalidValue, UnsupportedModel
+from kylin_gguf.gguf_info import shards
 from kylin_gguf.pool import EnginePool
 from kylin_gguf.records import InstalledModel, Model
 from kylin_gguf.store import Store
@@ -33,7 +33,7 @@ async def make(pool: EnginePool, store: Store, model: str, texts: Sequence[str])
     find: Callable[[], Model] = partial(store.find, model) if model else store.default_embedder
     found = await asyncio.to_thread(find)
     if isinstance(found, InstalledModel):
-        info = await asyncio.to_thread(gguf_info.read, found.path)
+        info = await asyncio.to_thread(shards.read, found.path)
         if not info.embeds:
             raise UnsupportedModel(str(found.path), "it states no pooling, so it makes no vectors")
     return await pool.ask(found, lambda engine: engine.embed(texts))

@@ -10,23 +10,13 @@ from typing import Annotated
 
 import typer
 
-from kylin_convert import (
-    adapter_cli,
-    compare_cli,
-    estimate,
-    pipeline,
-    pruning,
-    publish,
-    shards,
-    source,
-    view,
-)
+from kylin_convert import adapter_cli, compare_cli, estimate, pipeline, pruning, publish, source, view
 from kylin_convert.card import write as write_card
 from kylin_convert.quantise import Recipe
 from kylin_convert.splitting import Limit
 from kylin_gguf import catalogue, config
 from kylin_gguf.errors import InvalidValue
-from kylin_gguf.gguf_info import GgufInfo
+from kylin_gguf.gguf_info import GgufInfo, shards
 from kylin_gguf.records import Settings
 from kylin_gguf.translation import translate as _
 

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from kylin_convert import calibration, compare, plot, shards, view
+from kylin_convert import calibration, compare, plot, view
 from kylin_convert.compare import Compared
 from kylin_convert.divergence import Sampling
 from kylin_gguf import catalogue, config
-from kylin_gguf.gguf_info import GgufInfo
+from kylin_gguf.gguf_info import GgufInfo, shards
 from kylin_gguf.records import Settings
 from kylin_gguf.store import Store
 from kylin_gguf.translation import translate as _

@@ -13,6 +13,7 @@ from typing import Any
 from kylin_gguf.errors import BadCheckpoint
 
 _MAX = (1 << 31) - 1
+_MAX_NUMBER = (2.0 - 2.0**-23) * 2.0**127
 MAX_LAYERS = 1024
 _ROPE_TYPES = ("default", "linear", "yarn", "llama3", "dynamic")
 _ROPE_NAMES = {"su": "longrope"}
@@ -42,11 +43,11 @@ class Config:
         return value
 
     def number(self, key: str, default: float) -> float:
-        """Return a positive finite number."""
+        """Return a positive number that F32 can hold, as GGUF stores them."""
         value = self.values.get(key)
         if value is None:
             return default
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MAX_NUMBER:
             raise self.fail(key, f"is {value!r}, not a positive number")
         return value
 

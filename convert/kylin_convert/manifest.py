@@ -11,9 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from kylin_convert import shards
 from kylin_convert.work import sha256_of, write_atomically
-from kylin_gguf.gguf_info import GgufInfo
+from kylin_gguf.gguf_info import GgufInfo, shards
 
 FORMAT_VERSION = 3
 

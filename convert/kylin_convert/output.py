@@ -6,8 +6,8 @@ import glob
 from dataclasses import dataclass
 from pathlib import Path
 
-from kylin_convert import manifest, shards, work
-from kylin_gguf.gguf_info import GgufInfo
+from kylin_convert import manifest, work
+from kylin_gguf.gguf_info import GgufInfo, shards
 
 
 def taken(path: Path, *, several: bool) -> list[Path]:

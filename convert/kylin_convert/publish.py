@@ -8,9 +8,10 @@ import httpx2
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-from kylin_convert import card, manifest, shards
+from kylin_convert import card, manifest
 from kylin_convert.manifest import Manifest
 from kylin_gguf.errors import UploadFailed
+from kylin_gguf.gguf_info import shards
 
 
 def upload(output: Path, made: Manifest, repository: str) -> str:

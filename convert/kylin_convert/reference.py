@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from kylin_convert import shards, work
+from kylin_convert import work
 from kylin_convert.calibration import Corpus
 from kylin_convert.divergence import Sampling, measure_reference
 from kylin_convert.quality import Quality
 from kylin_convert.tools import Toolbox
 from kylin_gguf.errors import VerificationFailed
-from kylin_gguf.gguf_info import GgufInfo
+from kylin_gguf.gguf_info import GgufInfo, shards
 from kylin_gguf.records import ProgressCallback, Settings
 
 _KEPT_BYTES = 4 << 30

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from kylin_convert import lora, remote, shards
+from kylin_convert import lora, remote
 from kylin_convert.arch import family_of
 from kylin_convert.arch.base import Family
 from kylin_convert.arch.pooling import pooling_file
@@ -17,7 +17,7 @@ from kylin_convert.upstream import UpstreamCheckpoint
 from kylin_convert.writer import output_bytes, write_gguf
 from kylin_gguf import catalogue, gguf_info
 from kylin_gguf.errors import FileMissing, NotACheckpoint
-from kylin_gguf.gguf_info import GgufInfo
+from kylin_gguf.gguf_info import GgufInfo, shards
 from kylin_gguf.records import Progress, ProgressCallback, Settings
 from kylin_gguf.store import Store
 

@@ -13,9 +13,8 @@ from typing import BinaryIO
 
 import gguf
 
-from kylin_convert import shards
 from kylin_gguf.errors import InvalidValue
-from kylin_gguf.gguf_info import GgufInfo, TensorInfo
+from kylin_gguf.gguf_info import GgufInfo, TensorInfo, shards
 from kylin_gguf.records import Progress, ProgressCallback
 
 MAX_FILES = 0xFFFF

@@ -9,13 +9,13 @@ from typing import Any
 import gguf
 import numpy as np
 
-from kylin_convert import calibration, divergence, reference, shards
+from kylin_convert import calibration, divergence, reference
 from kylin_convert.divergence import Sampling
 from kylin_convert.imatrix import context_of
 from kylin_convert.quality import Quality
 from kylin_convert.tools import Toolbox
 from kylin_gguf.errors import VerificationFailed
-from kylin_gguf.gguf_info import GgufInfo
+from kylin_gguf.gguf_info import GgufInfo, shards
 from kylin_gguf.records import ProgressCallback
 
 SAMPLING = Sampling(context=256, chunks=8)

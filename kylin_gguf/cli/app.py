@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PROGRAM = "kylin-gguf"
 PLUGIN_GROUP = "kylin_gguf.commands"
 CONVERT = "convert"
-CONVERTER_COMMANDS = (CONVERT, "compare")
+CONVERTER_COMMANDS = (CONVERT, "convert-adapter", "compare")
 """What the converter adds: named, with how to install it, also where it is missing."""
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "models": ("models", "pull", "rm", "info"),

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from kylin_gguf import catalogue, config, gguf_info
+from kylin_gguf import catalogue, config
 from kylin_gguf.cli import completion, output
-from kylin_gguf.gguf_info import GgufInfo
+from kylin_gguf.gguf_info import GgufInfo, shards
 from kylin_gguf.records import RemoteModel
 from kylin_gguf.store import Store, notice
 from kylin_gguf.translation import translate as _
@@ -141,7 +141,7 @@ def info(
     if isinstance(meant, RemoteModel):
         _show_remote(meant, as_json=as_json)
         return
-    found = gguf_info.read(meant.path if meant else Path(model))
+    found = shards.read(meant.path if meant else Path(model))
     fields = _fields(found)
     if as_json:
         listed = [

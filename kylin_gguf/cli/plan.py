@@ -10,10 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
-from kylin_gguf import config, gguf_info
+from kylin_gguf import config
 from kylin_gguf.bus import power
 from kylin_gguf.cli import output
 from kylin_gguf.cli.models import AsJson, ModelFile, open_store
+from kylin_gguf.gguf_info import shards
 from kylin_gguf.offload import machine, machine_file
 from kylin_gguf.records import Placement, Settings
 from kylin_gguf.translation import translate as _
@@ -107,7 +108,7 @@ def show_plan(  # noqa: PLR0913, PLR0917 - one parameter for each option
         context_length=context or settings.context_length,
         device=device or settings.device,
     )
-    placement = plan(gguf_info.read(path), found, for_use(request, use or settings.use))
+    placement = plan(shards.read(path), found, for_use(request, use or settings.use))
     if as_json:
         output.print_json({"model": str(path), **placement.to_json()})
     else:

@@ -19,6 +19,7 @@ from kylin_gguf.errors import (
     UnsupportedModel,
     near,
 )
+from kylin_gguf.gguf_info import shards
 from kylin_gguf.records import InstalledModel, RemoteModel
 from kylin_gguf.store.manifest import Manifest
 
@@ -54,9 +55,16 @@ class Library:
                 found = path.stat()
             except OSError:  # deleted since the directory was listed, or a link to nothing
                 continue
-            if S_ISREG(found.st_mode):
-                name = self._names.get(path.name, path.stem)
-                yield InstalledModel(name, path, found.st_size, directory == self._own)
+            if not S_ISREG(found.st_mode):
+                continue
+            try:
+                parts = shards.files(path)
+                size = found.st_size + sum(part.stat().st_size for part in parts[1:])
+            except (FileMissing, OSError):  # of a model in several files, not all of which are there
+                continue
+            if path == parts[0]:  # the others come with it
+                name = self._names.get(path.name, shards.SUFFIX.sub("", path.stem))
+                yield InstalledModel(name, path, size, directory == self._own)
 
     def find(self, name: str) -> InstalledModel | None:
         """Return the installed model called ``name``, if there is one."""
@@ -68,7 +76,7 @@ class Library:
 
     def resolve(self, name_or_path: str) -> InstalledModel:
         model = self.find(name_or_path) or self._at_path(name_or_path)
-        info = gguf_info.read(model.path)
+        info = shards.read(model.path)
         if info.kind != "model" or not info.architecture or not info.tensors:
             what = f"it holds no model but {info.kind}" if info.kind != "model" else "it holds no model"
             raise UnsupportedModel(str(model.path), what)
@@ -79,6 +87,7 @@ class Library:
             raise self._not_found(text)
         path = Path(text).expanduser().absolute()
         try:
+            path = shards.files(path)[0]
             return InstalledModel(path.stem, path, path.stat().st_size, writable=False)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             raise FileMissing(str(path), getattr(error, "strerror", None) or str(error)) from error
@@ -118,7 +127,8 @@ class Library:
             raise self._not_found(name)
         if not model.writable:
             raise ModelReadOnly(name, str(model.path))
-        model.path.unlink()
+        for part in shards.files(model.path):  # the first, without which none is a model, is the first to go
+            part.unlink()
         Manifest.path(model.path).unlink(missing_ok=True)
 
 

@@ -1,6 +1,8 @@
 """Conversions that are killed at random moments, or whose disk fills up: resumed, they give the same bytes.
 
-    python -m tests.e2e.crash_safety [--kills 50] [--full-disks 20] [--seed 1]
+    python -m tests.e2e.crash_safety [--kills 50] [--full-disks 20] [--seed 1] [--several]
+
+With ``--several`` the result is cut into several files.
 
 Needs ``unshare`` for the disk, which is a file system of its own, in memory. Prints what happened where, and
 raises when a file differs, half a one is seen, or the old output was touched.
@@ -25,6 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kylin_gguf.gguf_info import shards
 from tests import tiny_checkpoint as tiny
 
 COMMAND = "from kylin_gguf.cli.app import main; main()"
@@ -46,13 +49,24 @@ class Bench:
 
     scratch: Path
     checkpoint: Path
+    several: bool = False
     seen: Counter[str] = field(default_factory=Counter)
     """The stages in which runs ended, and how."""
 
     @property
     def output(self) -> Path:
-        """Where the result goes."""
-        return self.scratch / "out" / "model.gguf"
+        """Where the result goes, or the first of its files."""
+        return self.scratch / "out" / self.names[0]
+
+    @property
+    def names(self) -> list[str]:
+        """What the files of the result are called."""
+        return shards.names("model", 3) if self.several else ["model.gguf"]
+
+    def hash(self) -> str:
+        """Return a hash over all files of the result; missing ones are empty."""
+        paths = [self.output.with_name(name) for name in self.names]
+        return hashlib.sha256(b"".join(path.read_bytes() for path in paths if path.exists())).hexdigest()
 
     def clear(self) -> None:
         """Forget all earlier work, and put an old file in the output's place."""
@@ -65,7 +79,8 @@ class Bench:
         """Run the conversion; its events come on stdout."""
         environment = {**os.environ, "KYLIN_GGUF_CACHE_DIR": str(self.scratch / "cache")}
         command = [sys.executable, "-c", COMMAND, "convert", str(self.checkpoint), "--quant", "Q3_K_M"]
-        command += ["--output", str(self.output), "--force", "--json"]
+        command += ["--output", str(self.output.with_name("model.gguf")), "--force", "--json"]
+        command += ["--split-max-tensors", "8"] if self.several else []
         with subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as process:
@@ -82,21 +97,24 @@ class Bench:
         if process.returncode:
             raise Broken(f"a resumed run failed: {said}")
         names = sorted(path.name for path in self.output.parent.iterdir())
-        if names != ["model.gguf", "model.gguf.json"]:
+        if names != sorted([*self.names, f"{self.output.name}.json"]):
             raise Broken(f"beside the output: {names}")
-        digest = hashlib.sha256(self.output.read_bytes()).hexdigest()
-        if json.loads(self.output.with_name("model.gguf.json").read_text())["output"]["sha256"] != digest:
-            raise Broken("the manifest vouches for another file")
-        return digest
+        vouched = json.loads(self.output.with_name(f"{self.output.name}.json").read_text())["output"]["files"]
+        for name in self.names:
+            if vouched[name] != hashlib.sha256(self.output.with_name(name).read_bytes()).hexdigest():
+                raise Broken(f"the manifest vouches for another {name}")
+        return self.hash()
 
     def check_output(self, wanted: str) -> None:
-        """The output is the old file or the whole new one.
+        """The output is the old file or the whole new one. Of several files, the first may be missing.
 
         Raises:
             Broken: it is neither.
         """
+        if self.several and not self.output.exists():
+            return
         content = self.output.read_bytes() if self.output.exists() else b""
-        if content != OLD and hashlib.sha256(content).hexdigest() != wanted:
+        if content != OLD and self.hash() != wanted:
             raise Broken(f"the output holds {len(content)} bytes that are neither the old file nor the new")
 
 
@@ -184,18 +202,17 @@ def _last_stage(events: str) -> str:
     return "start"
 
 
-def prepare(scratch: Path) -> tuple[Bench, str, float, int]:
+def prepare(scratch: Path, *, several: bool = False) -> tuple[Bench, str, float, int]:
     """Return a bench, the hash that every run must give, how long one takes, and how many events it has."""
     checkpoint = scratch / "checkpoint"
     tiny.write(checkpoint, shards=2)
-    bench = Bench(scratch, checkpoint)
+    bench = Bench(scratch, checkpoint, several)
     bench.clear()
     started = time.monotonic()
     with bench.running() as process:
         events, _ = process.communicate()
     seconds = time.monotonic() - started
-    wanted = hashlib.sha256(bench.output.read_bytes()).hexdigest()
-    return bench, wanted, seconds, len(events.splitlines())
+    return bench, bench.hash(), seconds, len(events.splitlines())
 
 
 def main() -> int:
@@ -204,6 +221,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--full-disks", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--several", action="store_true")
     options = parser.parse_args()
     random.seed(options.seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -212,7 +230,7 @@ def main() -> int:
                 isolated(Path(folder), [sys.executable, "-m", __spec__.name, *sys.argv[1:]])
             )
         scratch = Path(os.environ.get(_ISOLATED, folder))
-        bench, wanted, seconds, events = prepare(scratch)
+        bench, wanted, seconds, events = prepare(scratch, several=options.several)
         while sum(bench.seen.values()) < options.kills:
             bench.clear()
             kill(bench, wanted, seconds)

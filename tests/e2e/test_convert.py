@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from gguf import GGUFReader, GGUFWriter
 
-from kylin_convert import manifest, pipeline, quantise, shards, verify
+from kylin_convert import manifest, pipeline, quantise, verify
 from kylin_convert.quantise import Recipe
 from kylin_convert.source import open_path, open_source
 from kylin_convert.splitting import Limit
@@ -35,6 +35,7 @@ from kylin_gguf.errors import (
     UnknownQuantisation,
     VerificationFailed,
 )
+from kylin_gguf.gguf_info import shards
 from kylin_gguf.records import InstalledModel, Progress, Settings, no_progress
 from tests import tiny_checkpoint as tiny
 

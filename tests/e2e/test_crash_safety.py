@@ -14,9 +14,10 @@ from tests.e2e import crash_safety
 pytestmark = pytest.mark.native
 
 
-def test_killed_conversions_resume_to_the_same_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("several", [False, True])
+def test_killed_conversions_resume_to_the_same_file(tmp_path: Path, *, several: bool) -> None:
     random.seed(5)
-    bench, wanted, seconds, _ = crash_safety.prepare(tmp_path)
+    bench, wanted, seconds, _ = crash_safety.prepare(tmp_path, several=several)
     for _ in range(2):
         bench.clear()
         crash_safety.kill(bench, wanted, seconds)

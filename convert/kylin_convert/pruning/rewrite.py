@@ -17,11 +17,10 @@ import gguf
 import numpy as np
 from gguf import GGUFValueType as Kind
 
-from kylin_convert import shards
 from kylin_convert.pruning.architectures import PER_BLOCK
 from kylin_gguf import gguf_info
 from kylin_gguf.errors import TruncatedGguf, UnsupportedModel
-from kylin_gguf.gguf_info import GgufInfo, TensorInfo
+from kylin_gguf.gguf_info import GgufInfo, TensorInfo, shards
 from kylin_gguf.records import Progress, ProgressCallback
 
 BLOCKS, REMOVED = "kylin.pruning.block_count", "kylin.pruning.removed"

@@ -13,12 +13,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kylin_convert import checkpoint, safetensors
+from kylin_convert import checkpoint, lora, safetensors
+from kylin_convert.adapter import Adapter
 from kylin_convert.arch import family_of
 from kylin_convert.checkpoint import INDEX, Checkpoint
 from kylin_convert.source import open_path
 from kylin_gguf.errors import BadCheckpoint, KylinError, NotACheckpoint
+from kylin_gguf.records import no_progress
 from tests import tiny_checkpoint as tiny
+from tests.tiny_adapters import AdapterCase
 from tests.tiny_families import CASES
 
 FUZZ = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -138,6 +141,45 @@ def test_any_pooling(tmp_path: Path, file: str) -> None:
     check()
 
 
+def _adapt(folder: Path) -> None:
+    """Do everything that becomes of an adapter: a file of its own, and a part of its base."""
+    base = Checkpoint.open(folder.with_name("base"))
+    lora.base_name(folder)
+    Adapter.open(folder, base).write(folder.with_name("out.gguf"), "F16", no_progress)
+    for tensor in lora.merge(base, folder).tensors.values():
+        tensor.map()
+
+
+def test_any_adapter(tmp_path: Path) -> None:
+    CASES["llama"].write(tmp_path / "base")
+    folder = tmp_path / "adapter"
+    patterns = {"alpha_pattern": {"q_proj": 2}, "use_rslora": True, "alora_invocation_tokens": []}
+    AdapterCase("llama", {"q_proj": 4}, config=patterns).write(folder)
+    config, weights = folder / lora.CONFIG, folder / lora.WEIGHTS
+    whole, content = json.loads(config.read_text("utf-8")), weights.read_bytes()
+
+    @FUZZ
+    @given(st.data())
+    def check(data: st.DataObject) -> None:
+        config.write_text(json.dumps(_mutated(data, whole)), "utf-8")
+        weights.write_bytes(_scribbled(data, content))
+        _survives(lambda: _adapt(folder))
+        weights.write_bytes(content)
+        _survives(lambda: _adapt(folder))
+
+    check()
+
+
+@pytest.mark.parametrize("key", ["lora_alpha", "alpha_pattern"])
+@pytest.mark.parametrize("value", [10**400, 1e300, -1, 0, "16", float("inf"), True])
+def test_an_alpha_that_is_none(tmp_path: Path, key: str, value: Any) -> None:
+    CASES["llama"].write(tmp_path / "base")
+    stated = {"q_proj": value} if key == "alpha_pattern" else value
+    AdapterCase("llama", {"q_proj": 4}, config={key: stated}).write(tmp_path / "adapter")
+    with pytest.raises(BadCheckpoint, match="not a positive number"):
+        _adapt(tmp_path / "adapter")
+
+
 @pytest.mark.parametrize("name", [INDEX, "model-00001-of-00002.safetensors", "tokenizer.model"])
 def test_any_bytes(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "hf"
@@ -147,14 +189,19 @@ def test_any_bytes(tmp_path: Path, name: str) -> None:
     @FUZZ
     @given(st.data())
     def check(data: st.DataObject) -> None:
-        content = bytearray(whole)
-        for _ in range(data.draw(st.integers(0, 4))):
-            # The headers are in front, and it is they that are parsed.
-            content[data.draw(st.integers(0, min(len(content), 4096) - 1))] = data.draw(st.integers(0, 255))
-        (folder / name).write_bytes(content[: data.draw(st.integers(0, len(content)))])
+        (folder / name).write_bytes(_scribbled(data, whole))
         _survives(lambda: _attempt(folder))
 
     check()
+
+
+def _scribbled(data: st.DataObject, whole: bytes) -> bytes:
+    """Return ``whole`` with some bytes changed, and perhaps without its end."""
+    content = bytearray(whole)
+    for _ in range(data.draw(st.integers(0, 4))):
+        # The headers are in front, and it is they that are parsed.
+        content[data.draw(st.integers(0, min(len(content), 4096) - 1))] = data.draw(st.integers(0, 255))
+    return bytes(content[: data.draw(st.integers(0, len(content)))])
 
 
 def _survives(attempt: Callable[[], None]) -> None:

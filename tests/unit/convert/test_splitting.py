@@ -12,11 +12,12 @@ import gguf
 import numpy as np
 import pytest
 
-from kylin_convert import manifest, output, shards, splitting
+from kylin_convert import manifest, output, splitting
 from kylin_convert.output import Output
 from kylin_convert.splitting import Limit
 from kylin_gguf import gguf_info
 from kylin_gguf.errors import FileMissing, InvalidValue
+from kylin_gguf.gguf_info import shards
 from kylin_gguf.records import Progress, no_progress
 
 SHAPES = ((128, 2049), (7,), (256, 1024), (33, 3), (64, 2048), (5, 2), (512, 512))

@@ -33,6 +33,7 @@ from kylin_gguf.records import Progress
 from kylin_gguf.sources import base
 from kylin_gguf.store import Manifest, Store
 from tests import tiny_embedder
+from tests.tiny_model import write_model
 
 Writer = Callable[..., Path]
 
@@ -149,6 +150,27 @@ def test_names_stems_and_paths_resolve(world: World, tmp_path: Path) -> None:
     assert store.resolve("mine").path == stem
     by_path = store.resolve(str(elsewhere))
     assert (by_path.name, by_path.path, by_path.writable) == ("elsewhere", elsewhere, False)
+
+
+def test_the_files_of_a_model_that_is_cut_are_one_model(world: World) -> None:
+    world.add("one")
+    own = world.own
+    own.mkdir(exist_ok=True)
+    write_model(own / "cut.gguf", tensors_a_file=1)
+    first, second = own / "cut-00001-of-00002.gguf", own / "cut-00002-of-00002.gguf"
+    store = world.store()
+    (model,) = store.installed()
+    assert (model.name, model.path) == ("cut", first)
+    assert model.size == first.stat().st_size + second.stat().st_size
+    assert store.resolve("cut") == model
+    assert store.resolve(str(second)).path == first
+    store.remove("cut")
+    assert not list(own.iterdir())
+    write_model(own / "cut.gguf", tensors_a_file=1)
+    second.unlink()
+    assert store.installed() == ()
+    with pytest.raises(FileMissing, match="one of the 2 files"):
+        store.resolve(str(first))
 
 
 def test_a_relative_path_resolves_to_an_absolute_one(

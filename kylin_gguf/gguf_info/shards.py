@@ -10,9 +10,9 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from kylin_gguf import gguf_info
 from kylin_gguf.errors import FileMissing, NotGguf
-from kylin_gguf.gguf_info import GgufInfo, TensorInfo
+from kylin_gguf.gguf_info import header
+from kylin_gguf.gguf_info.records import GgufInfo, TensorInfo
 
 SUFFIX = re.compile(r"-(?P<number>\d{5})-of-(?P<count>\d{5})$")
 """The end of a file's name, less ``.gguf``."""
@@ -50,7 +50,7 @@ def read(path: Path) -> GgufInfo:
         NotGguf, TruncatedGguf: one is malformed, or they do not belong together.
     """
     paths = files(path)
-    parts = [gguf_info.read(part) for part in paths]
+    parts = [header.read(part) for part in paths]
     first = parts[0]
     if len(parts) == 1 and first.metadata.get("split.count", 1) == 1:
         return first

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from kylin_convert import shards
 from kylin_convert.source import open_path
 from kylin_gguf.errors import FileMissing, NotGguf
+from kylin_gguf.gguf_info import shards
 from tests.tiny_model import write_model
 
 
