@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
-from kylin_gguf.actuator import choices, reader
+from kylin_gguf.actuator import choices, quota, reader
 from kylin_gguf.actuator.catalogue import CommandCatalogue
 from kylin_gguf.actuator.choices import Choices
 from kylin_gguf.actuator.node import MAX_TEXT
-from kylin_gguf.errors import AccessDenied, CatalogueLimit, InvalidValue, UnknownCatalogue, near
+from kylin_gguf.actuator.quota import Size
+from kylin_gguf.errors import AccessDenied, InvalidValue, UnknownCatalogue, near
 from kylin_gguf.records import ExecutorAddress
 
 if TYPE_CHECKING:
@@ -25,26 +26,6 @@ if TYPE_CHECKING:
     from kylin_gguf.actuator.offer import Offer
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
-
-
-@dataclass(frozen=True)
-class Size:
-    """How much catalogues have together."""
-
-    catalogues: int
-    commands: int
-    examples: int
-
-    def __add__(self, other: Size) -> Size:
-        return Size(
-            self.catalogues + other.catalogues, self.commands + other.commands, self.examples + other.examples
-        )
-
-
-EACH = Size(8, 500, 6000)
-"""What one client may register."""
-ALL = Size(40, 2000, 24_000)
-"""What all clients may register together."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +51,7 @@ class Registered:
     @property
     def size(self) -> Size:
         """What counts against the limits."""
-        return _size(self.catalogue)
+        return quota.size(self.catalogue)
 
     def with_lists(self, lists: Mapping[str, Choices]) -> Registered:
         """Return it with the contents of ``lists`` replaced."""
@@ -282,8 +263,7 @@ class Collection:
     def _refuse_excess(self, owner: str, catalogue: CommandCatalogue) -> None:
         others = {name: r for name, r in self._registered.items() if name != catalogue.name}
         own = [r.size for r in others.values() if r.owner == owner]
-        _check_size([*own, _size(catalogue)], EACH, " per client")
-        _check_size([*(r.size for r in others.values()), _size(catalogue)], ALL, "")
+        quota.check(quota.size(catalogue), own, [r.size for r in others.values()])
 
 
 def _learn(catalogue: CommandCatalogue, first: Index, learn: Learner | None) -> Index:
@@ -300,17 +280,6 @@ def _missing(catalogue: CommandCatalogue, unavailable: Sequence[str]) -> frozens
         if local not in known:
             raise InvalidValue("unavailable", local[:80], "ids of the catalogue's own commands")
     return frozenset(known[local] for local in unavailable)
-
-
-def _size(catalogue: CommandCatalogue) -> Size:
-    return Size(1, len(catalogue.commands), sum(1 for _ in catalogue.examples()))
-
-
-def _check_size(sizes: Iterable[Size], limit: Size, whose: str) -> None:
-    total = sum(sizes, Size(0, 0, 0))
-    for what in ("catalogues", "commands", "examples"):
-        if getattr(total, what) > getattr(limit, what):
-            raise CatalogueLimit(f"{what}{whose}", getattr(limit, what))
 
 
 def _check_entries(entries: Mapping[str, Sequence[str]]) -> None:

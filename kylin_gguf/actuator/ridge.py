@@ -41,17 +41,33 @@ def _add_products(kernel: Vector, columns: list[Column]) -> None:
         kernel[row : row + _ROWS] += dense[row : row + _ROWS] @ dense.T
 
 
-def fit(kernel: Vector, classes: Indices, class_count: int, ridge: float) -> Vector:
-    """Return the dual weights, shape (documents, class_count), of least-squares classification.
+def fit(kernel: Vector, wanted: Vector, ridge: float) -> Vector:
+    """Return the dual weights of least squares with ``wanted``, shape (documents, classes), as the outputs.
 
     The outputs for a new document are its similarities to all documents times these weights (Rifkin &
-    Lippert 2003). ``kernel``, shape (documents, documents), is overwritten.
+    Lippert 2003). ``kernel``, shape (documents, documents), is overwritten with a Cholesky factor.
     """
     kernel[np.diag_indices_from(kernel)] += np.float32(ridge)
-    weights = targets(classes, class_count)
+    weights = wanted.copy()
     _factorise(kernel)
     _substitute(kernel, weights)
     return weights
+
+
+def residuals(factor: Vector, weights: Vector) -> Vector:
+    """Return by how much each document's outputs miss what is wanted when it is left out, shape (documents,
+    classes): its ``weights`` over the diagonal of the regularised kernel's inverse (Rifkin & Lippert 2007).
+
+    ``factor`` is what ``fit`` overwrote the kernel with.
+    """
+    diagonal = np.zeros(len(factor), np.float32)
+    for here in _blocks(len(factor)):
+        columns = np.zeros((len(factor) - here.start, here.stop - here.start), np.float32)
+        columns[np.diag_indices(columns.shape[1])] = 1.0
+        _substitute_forward(factor[here.start :, here.start :], columns)
+        diagonal[here] = np.einsum("ij,ij->j", columns, columns)
+    missed: Vector = weights / diagonal[:, None]
+    return missed
 
 
 def outputs(inputs: Vector, weights: Vector) -> Vector:
@@ -92,10 +108,14 @@ def _factorise(matrix: Vector) -> None:
 
 def _substitute(factor: Vector, wanted: Vector) -> None:
     """Overwrite ``wanted`` with the solution of (L L^T) x = ``wanted``; L is ``factor``'s lower triangle."""
-    blocks = _blocks(len(factor))
-    for here in blocks:
-        wanted[here] -= factor[here, : here.start] @ wanted[: here.start]
-        wanted[here] = np.linalg.solve(factor[here, here], wanted[here])
-    for here in reversed(blocks):
+    _substitute_forward(factor, wanted)
+    for here in reversed(_blocks(len(factor))):
         wanted[here] -= factor[here.stop :, here].T @ wanted[here.stop :]
         wanted[here] = np.linalg.solve(factor[here, here].T, wanted[here])
+
+
+def _substitute_forward(factor: Vector, wanted: Vector) -> None:
+    """Overwrite ``wanted`` with the solution of L x = ``wanted``."""
+    for here in _blocks(len(factor)):
+        wanted[here] -= factor[here, : here.start] @ wanted[: here.start]
+        wanted[here] = np.linalg.solve(factor[here, here], wanted[here])

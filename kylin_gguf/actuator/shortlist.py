@@ -62,7 +62,7 @@ class Shortlist:
         self._classes: Indices = np.array([index[meaning_of(e)] for e in self._examples], np.int32)
         if trained is None:
             self._index = InvertedIndex.of([extract(e.text, self._terms) for e in self._examples])
-            self._weights = ridge.fit(self._kernel(), self._classes, len(self.meanings), RIDGE)
+            self._weights = ridge.fit(self._kernel(), self._wanted(), RIDGE)
         else:
             self._index = InvertedIndex.from_arrays(len(self._examples), trained)
             self._weights = trained["weights"].astype(np.float32, copy=False)
@@ -81,6 +81,9 @@ class Shortlist:
     def _kernel(self) -> Vector:
         """Cosine similarity of every example with every other."""
         return ridge.similarities(self._index.columns(), len(self._examples))
+
+    def _wanted(self) -> Vector:
+        return ridge.targets(self._classes, len(self.meanings))
 
     def match(self, text: str) -> Scores:
         """Compare normalised ``text`` with every example."""
@@ -102,14 +105,11 @@ class Shortlist:
     def leave_one_out(self) -> Sequence[tuple[Example, Scores]]:
         """Return each example with its scores against all others.
 
-        The regression's held-out outputs come in closed form: for example i, y_i minus row i of
-        (K + RIDGE I)^-1 Y over that inverse's diagonal. Rarities are not relearnt.
+        The regression's held-out outputs come in closed form. Rarities are not relearnt.
         """
-        inverse = self._kernel()
-        inverse[np.diag_indices_from(inverse)] += np.float32(RIDGE)
-        inverse = np.linalg.inv(inverse)
-        wanted = ridge.targets(self._classes, len(self.meanings))
-        held_out = wanted - self._weights / np.diag(inverse)[:, None]
+        factor = self._kernel()
+        weights = ridge.fit(factor, self._wanted(), RIDGE)
+        held_out = self._wanted() - ridge.residuals(factor, weights)
         similarity = self._kernel()
         np.fill_diagonal(similarity, 0.0)
         return [(e, self._mixed(similarity[i], held_out[i])) for i, e in enumerate(self._examples)]

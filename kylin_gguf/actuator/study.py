@@ -15,7 +15,7 @@ import numpy as np
 from kylin_gguf.actuator import prompt
 from kylin_gguf.actuator.array_files import ArrayFiles
 from kylin_gguf.actuator.index import Index
-from kylin_gguf.actuator.readout import Readout
+from kylin_gguf.actuator.readout import KIND, Readout
 from kylin_gguf.actuator.ridge import Vector
 from kylin_gguf.actuator.shortlist import Meaning, Shortlist, meaning_of
 from kylin_gguf.errors import KylinError, ModelNotInstalled, TextTooLong, UnsupportedModel
@@ -172,7 +172,7 @@ class _Lesson:
         chosen = list(_choose(index, each))
         self.texts = tuple(text for text, _ in chosen)
         self.meanings = tuple(meaning for _, meaning in chosen)
-        self._digest = _digest(prompt.BEFORE, prompt.DEPTH, chosen)
+        self._digest = _digest(KIND, prompt.BEFORE, prompt.DEPTH, chosen)
 
     def name(self, model: str) -> str:
         """Return what the readout of it is called that ``model`` gives."""

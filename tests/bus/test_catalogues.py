@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from kylin_gguf import errors
-from kylin_gguf.actuator import collection, reader
-from kylin_gguf.actuator.collection import Collection, Size
+from kylin_gguf.actuator import quota, reader
+from kylin_gguf.actuator.collection import Collection
 from kylin_gguf.actuator.interpret import Interpreter
+from kylin_gguf.actuator.quota import Size
 from kylin_gguf.bus import names, values
 from kylin_gguf.bus.client import Client
 from kylin_gguf.bus.server import Server
@@ -143,7 +144,7 @@ async def test_an_owner_that_leaves_while_its_catalogue_is_learnt_leaves_nothing
 
 
 async def test_limits_are_errors_with_a_name(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collection, "EACH", Size(1, 100, 1000))
+    monkeypatch.setattr(quota, "EACH", Size(1, 100, 1000))
     await register(client, "one")
     with pytest.raises(errors.CatalogueLimit, match="1"):
         await register(client, "two")

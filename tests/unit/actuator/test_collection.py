@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kylin_gguf.actuator import collection as module
-from kylin_gguf.actuator import interpret, reader
+from kylin_gguf.actuator import interpret, quota, reader
 from kylin_gguf.actuator.catalogue import CommandCatalogue
-from kylin_gguf.actuator.collection import Collection, Size
+from kylin_gguf.actuator.collection import Collection
 from kylin_gguf.actuator.interpret import Interpreter
+from kylin_gguf.actuator.quota import Size
 from kylin_gguf.actuator.shipped import load_commands
 from kylin_gguf.actuator.shortlist import Shortlist
 from kylin_gguf.actuator.study import Study
@@ -145,8 +145,8 @@ async def test_registering_again_replaces_and_a_failure_changes_nothing(interpre
 async def test_limits(
     interpreter: Interpreter, monkeypatch: pytest.MonkeyPatch, each: Size, total: Size, what: str
 ) -> None:
-    monkeypatch.setattr(module, "EACH", each)
-    monkeypatch.setattr(module, "ALL", total)
+    monkeypatch.setattr(quota, "EACH", each)
+    monkeypatch.setattr(quota, "ALL", total)
     catalogues = interpreter.collection
     await catalogues.register(ME, "one", WALLET)
     await catalogues.register(ME, "one", WALLET)  # replaces, so it counts once

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kylin_gguf.actuator.readout import MAX_TRUST, Readout
+from kylin_gguf.actuator.readout import MAX_TRUST, RIDGE, Readout
 from kylin_gguf.actuator.shortlist import Meaning
 
 MEANINGS = [Meaning(name) for name in ("volume.get", "volume.mute", "window.style")] + [Meaning(None)]
@@ -35,38 +35,57 @@ def test_states_that_say_nothing_are_hardly_trusted() -> None:
 
 
 def test_half_the_odds_of_an_example_left_out() -> None:
-    """The closed form is what leaving each example out really gives."""
-    states, meanings = clusters(noise=2.0, each=8)
-    known = list(dict.fromkeys(meanings))
+    """The closed form is what leaving each example out of the regression really gives."""
+    states, meanings = clusters(noise=3.0, each=70)
+    readout = Readout.fit(states, meanings)
+    points = readout.points.T.astype(np.float64)
+    kernel = np.exp(points @ points.T - 1)
+    wanted = np.array([[float(m == k) for k in readout.meanings] for m in meanings])
+    wanted -= wanted.mean(axis=0)
     right = 0
     for i in range(len(states)):
         rest = [j for j in range(len(states)) if j != i]
-        centred = states - states.mean(axis=0)  # the mean is of all: one example does not move it much
-        rows = centred / np.linalg.norm(centred, axis=1, keepdims=True)
-        wanted = np.array([[float(m == k) for k in known] for m in meanings])
-        gram = rows[rest].T @ rows[rest] + 0.1 * np.eye(rows.shape[1])
-        outputs = rows[i] @ np.linalg.solve(gram, rows[rest].T @ wanted[rest])
-        right += known[int(outputs.argmax())] == meanings[i]
+        gram = kernel[np.ix_(rest, rest)] + RIDGE * np.eye(len(rest))
+        outputs = kernel[i, rest] @ np.linalg.solve(gram, wanted[rest])
+        right += readout.meanings[int(outputs.argmax())] == meanings[i]
     share = right / len(states)
-    assert Readout.fit(states, meanings).trust == pytest.approx(share / (2 * (1 - share)), rel=1e-4)
+    assert 0.3 < share < 0.65
+    assert readout.trust == pytest.approx(share / (2 * (1 - share)), rel=1e-4)
 
 
+def test_what_is_kept_says_the_same() -> None:
+    states, meanings = clusters(noise=0.5)
+    readout = Readout.fit(states, meanings)
+    kept = Readout.from_arrays(readout.meanings, readout.arrays())
+    assert kept.trust == readout.trust
+    for state in states[::7]:
+        assert kept.scores(state, 1.0) == pytest.approx(readout.scores(state, 1.0), abs=0.01)
+
+
+def test_classes_that_no_line_parts_are_told_apart() -> None:
+    random = np.random.default_rng(3)
+    corners = random.choice([-1.0, 1.0], (200, 2))
+    states = np.concatenate([corners + 0.1 * random.standard_normal((200, 2)), np.ones((200, 1))], axis=1)
+    meanings = [MEANINGS[0] if a * b > 0 else MEANINGS[1] for a, b in corners]
+    assert Readout.fit(states.astype(np.float32), meanings).trust == MAX_TRUST
+
+
+READOUT = Readout.fit(*clusters(noise=0.5))
 NUMBER = st.floats(allow_nan=True, allow_infinity=True, width=32)
 
 
 @given(st.lists(NUMBER, min_size=24, max_size=24))
 def test_any_state_gives_finite_scores(numbers: list[float]) -> None:
-    states, meanings = clusters(noise=0.5)
-    scores = Readout.fit(states, meanings).scores(np.array(numbers, np.float32), 4.0)
+    scores = READOUT.scores(np.array(numbers, np.float32), 4.0)
     assert set(scores) == set(MEANINGS)
     assert all(map(math.isfinite, scores.values()))
 
 
 def test_arrays_of_something_else_are_refused() -> None:
-    readout = Readout.fit(*clusters(noise=0.5))
-    arrays = readout.arrays()
-    assert Readout.from_arrays(readout.meanings, arrays).trust == readout.trust
-    with pytest.raises(ValueError, match="for 3 meanings"):
-        Readout.from_arrays(readout.meanings[:3], arrays)
+    arrays = READOUT.arrays()
+    with pytest.raises(ValueError, match="3 meanings"):
+        Readout.from_arrays(READOUT.meanings[:3], arrays)
+    with pytest.raises(ValueError, match="do not fit"):
+        Readout.from_arrays(READOUT.meanings, {**arrays, "axes": arrays["axes"][:-1]})
     with pytest.raises(KeyError):
-        Readout.from_arrays(readout.meanings, {"mean": readout.mean})
+        Readout.from_arrays(READOUT.meanings, {"mean": READOUT.mean})

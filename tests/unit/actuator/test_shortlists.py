@@ -96,7 +96,7 @@ def test_the_factorisation_solves_what_numpy_solves(count: int) -> None:
     kernel = documents @ documents.T
     classes = random.integers(0, 3, count).astype(np.int32)
     expected = np.linalg.solve(kernel.astype(np.float64) + 0.35 * np.eye(count), ridge.targets(classes, 3))
-    np.testing.assert_allclose(ridge.fit(kernel, classes, 3, 0.35), expected, atol=1e-4)
+    np.testing.assert_allclose(ridge.fit(kernel, ridge.targets(classes, 3), 0.35), expected, atol=1e-4)
 
 
 def test_similarities_of_frequent_and_rare_features_add_up() -> None:
