@@ -64,3 +64,18 @@ def write_vocabulary(
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def write_projector(path: Path, kind: str = "mmproj") -> Path:
+    """Write what a vision model's images go through, as convert_hf_to_gguf.py --mmproj states it; without
+    ``kind`` as llama.cpp's legacy converters did. Return its path."""
+    writer = gguf.GGUFWriter(path, "clip")
+    if kind:
+        writer.add_type(kind)
+    writer.add_clip_has_vision_encoder(True)
+    writer.add_tensor("mm.0.weight", np.ones((8, 8), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path

@@ -16,8 +16,9 @@ _TEXTS = {
     "en": {
         "intro": "{name} as GGUF, made by kylin-gguf-engine from {source}{revision}.",
         "file": "| file | quantisation | size | bits a weight |",
+        "pruned": "{count} of its {all} blocks were cut (from 0: {blocks}). This is not the whole model.",
         "calibration": "Calibrated on {corpus}: {chunks} chunks of text (SHA-256 of the matrix {sha256}).",
-        "measured": "Measured against the unquantised weights, on text that was not used for calibration:",
+        "measured": "Measured against the whole, unquantised model, on text that no calibration used:",
         "table": "| text | perplexity before | after | KL divergence, nats | same likeliest token |",
         "errors": "After ± is a standard error. The manifest has each tensor's type, and all hashes.",
         "use": "Use it:",
@@ -25,8 +26,9 @@ _TEXTS = {
     "zh": {
         "intro": "{name} 的 GGUF 文件，由 kylin-gguf-engine 用 {source}{revision} 转换而成。",
         "file": "| 文件 | 量化类型 | 大小 | 每权重位数 |",
+        "pruned": "已剪去 {all} 个块中的 {count} 个（从 0 起编号：{blocks}），并非完整模型。",
         "calibration": "校准语料：{corpus}，{chunks} 段文本（重要性矩阵的 SHA-256：{sha256}）。",
-        "measured": "在未用于校准的文本上与未量化权重比较：",
+        "measured": "在未用于校准的文本上与未量化的完整模型比较：",
         "table": "| 文本 | 量化前困惑度 | 量化后 | KL 散度（奈特） | 首选词元相同 |",
         "errors": "± 之后是标准误差。清单文件中有每个张量的类型和全部哈希值。",
         "use": "使用方法：",
@@ -59,6 +61,9 @@ def _section(language: str, title: str, manifest: Manifest) -> list[str]:
     name = Path(source["name"]).name if Path(source["name"]).is_absolute() else source["name"]
     file = (made["name"], manifest.recipe["name"], size(made["bytes"]), str(made["bits_per_weight"]))
     parts = [text["intro"].format(name=title, source=name, revision=revision), _table(text["file"], [file])]
+    if cut := manifest.pruning:
+        blocks = ", ".join(map(str, cut["removed"]))
+        parts.append(text["pruned"].format(count=len(cut["removed"]), all=cut["blocks"], blocks=blocks))
     if known := manifest.calibration:
         shown = {"corpus": known["corpus"], "chunks": known["chunks"], "sha256": known["imatrix_sha256"][:12]}
         parts.append(text["calibration"].format(**shown))

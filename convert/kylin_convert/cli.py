@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from kylin_convert import adapter_cli, compare_cli, estimate, pipeline, publish, source, view
+from kylin_convert import adapter_cli, compare_cli, estimate, pipeline, pruning, publish, source, view
 from kylin_convert.card import write as write_card
 from kylin_convert.quantise import Recipe
 from kylin_convert.splitting import Limit
 from kylin_gguf import catalogue, config
 from kylin_gguf.errors import InvalidValue
-from kylin_gguf.gguf_info import shards
+from kylin_gguf.gguf_info import GgufInfo, shards
 from kylin_gguf.records import Settings
 from kylin_gguf.translation import translate as _
 
@@ -98,6 +100,24 @@ def convert(  # noqa: PLR0913, PLR0917 - one parameter for each option
             min=0, metavar="N", help=_("Cut the result into files of so many tensors."), show_default=False
         ),
     ] = 0,
+    prune_layers: Annotated[
+        str,
+        typer.Option(
+            pruning.OPTION,
+            metavar="N|auto",
+            help=_("Cut the N blocks that matter least; auto: as many as cost no more than --prune-limit."),
+            show_default=False,
+        ),
+    ] = "",
+    prune_limit: Annotated[
+        float,
+        typer.Option(
+            pruning.LIMIT_OPTION, min=0, help=_("KL divergence that auto may cost on any held-out text.")
+        ),
+    ] = pruning.DEFAULT_LIMIT,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help=_("Cut the blocks without asking, whatever it costs."))
+    ] = False,
     card: Annotated[
         bool, typer.Option("--card", help=_("Write a model card with what was measured beside the file."))
     ] = False,
@@ -115,10 +135,15 @@ def convert(  # noqa: PLR0913, PLR0917 - one parameter for each option
     quant = quant or _default_quantisation(source_name, settings)
     recipe = Recipe(quant, tuple(map(_override, tensor_type or ())), output_type, embedding_type)
     limit = Limit.parse(split_max_size, split_max_tensors)
+    if prune_layers and not (yes or dry_run) and (as_json or not sys.stdin.isatty()):
+        raise InvalidValue(pruning.OPTION, prune_layers, _("--yes beside it, where nobody can be asked"))
     with view.terminable(), view.opened(as_json) as shown:
         opened = source.open_source(source_name, settings, shown.progress, outline=dry_run)
-        target = output or Path(f"{_stem(opened.name)}-{quant.upper()}.gguf")
-        request = pipeline.Request(opened, target, recipe, force, keep, calibration, imatrix, limit)
+        target = output or Path(
+            f"{_stem(opened.name)}{'-pruned' if prune_layers else ''}-{quant.upper()}.gguf"
+        )
+        prune = pruning.Pruning.parse(prune_layers, prune_limit, _acceptance(shown, yes))
+        request = pipeline.Request(opened, target, recipe, force, keep, calibration, imatrix, limit, prune)
         if dry_run:
             plan = pipeline.plan(request, settings)
             unquantised = opened.unquantised_bytes(plan.form) if plan.form else opened.size
@@ -132,6 +157,16 @@ def convert(  # noqa: PLR0913, PLR0917 - one parameter for each option
                 target.with_name(f"{target.name}.md").write_text(text, encoding="utf-8")
             if upload:
                 shown.notice(publish.upload(target, made, upload))
+
+
+def _acceptance(shown: view.View, yes: bool) -> Callable[[GgufInfo, pruning.Cost], bool]:
+    """Return what shows the cost of pruning, and asks unless ``yes`` was said beforehand."""
+
+    def accept(model: GgufInfo, cost: pruning.Cost) -> bool:
+        shown.pruned(model, cost)
+        return yes or shown.ask(_("Cut them?"))
+
+    return accept
 
 
 def _default_quantisation(source_name: str, settings: Settings) -> str:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from kylin_convert import calibration, imatrix, probe, verify
+from kylin_convert.pruning import influence
 from kylin_gguf.records import Settings
 
 _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
@@ -38,7 +39,10 @@ def operations_a_second(threads: int) -> float:
 def seconds(
     steps: Sequence[str], parameters: int, unquantised_bytes: int, settings: Settings
 ) -> Mapping[str, int]:
-    """Return about how many seconds each of ``steps`` takes, at least 1."""
+    """Return about how many seconds each of ``steps`` takes, at least 1.
+
+    Which blocks to cut is counted with one number of blocks, of which two sets are measured.
+    """
     threads = settings.threads or len(os.sched_getaffinity(0))
     a_token = 2 * parameters / operations_a_second(threads)
     verified = len(calibration.LANGUAGES) * 2 * verify.SAMPLING.context * verify.SAMPLING.chunks
@@ -46,6 +50,8 @@ def seconds(
         "write": unquantised_bytes / _WRITE_BYTES_A_SECOND,
         "place": unquantised_bytes / _WRITE_BYTES_A_SECOND,
         "split": unquantised_bytes / _WRITE_BYTES_A_SECOND,
+        "prune": a_token * (imatrix.CONTEXT * influence.CHUNKS + verified)
+        + 3 * unquantised_bytes / _WRITE_BYTES_A_SECOND,
         "imatrix": a_token * imatrix.CONTEXT * imatrix.MAX_CHUNKS,
         "quantise": parameters / threads / _QUANTISED_A_SECOND,
         "verify": a_token * verified,

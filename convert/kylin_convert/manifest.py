@@ -14,7 +14,7 @@ from typing import Any
 from kylin_convert.work import sha256_of, write_atomically
 from kylin_gguf.gguf_info import GgufInfo, shards
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 def path_for(output: Path) -> Path:
@@ -26,13 +26,15 @@ def path_for(output: Path) -> Path:
 class Manifest:
     """All that is needed to make the same file again, and to judge it. Sizes in bytes, times in seconds.
 
-    ``intermediate`` is the format that was quantised, empty where the source is a GGUF. ``quality`` has for
-    each held-out text what ``verify.measure`` returns; it is empty for an embedder.
+    ``intermediate`` is the format that was quantised, empty where the source is a GGUF. ``pruning`` is what
+    ``pruning.prune`` returns, None where no blocks were cut. ``quality`` has for each held-out text what
+    ``verify.measure`` returns, against the whole model; it is empty for an embedder.
     """
 
     source: Mapping[str, Any]
     intermediate: str
     recipe: Mapping[str, Any]
+    pruning: Mapping[str, Any] | None
     calibration: Mapping[str, Any] | None
     tensors: Mapping[str, str]
     fallbacks: Mapping[str, Any]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kylin_convert import calibration, imatrix, manifest, matrix, output, quantise, splitting, verify, work
+from kylin_convert import importance, manifest, output, pruning, quantise, splitting, verify, work
 from kylin_convert.manifest import Manifest
 from kylin_convert.output import Output
 from kylin_convert.plan import Plan, make_plan
@@ -32,18 +32,13 @@ _FALLBACKS = N_(
     "{quantisation} and was given other types: {bits} bits a weight in all."
 )
 
-_UNSEEN = N_(
-    "{unseen} of {experts} experts met no token of the calibration text; they are weighed by what the others "
-    "of their layer met."
-)
-
 
 @dataclass(frozen=True)
 class Request:
     """One conversion. ``keep`` keeps the intermediate file.
 
     ``calibration`` is the user's own corpus, ``imatrix`` a matrix that is there already. ``limit`` is what
-    goes into one file, None for all.
+    goes into one file, None for all. ``prune`` is how many blocks to cut, None for none.
     """
 
     source: Source
@@ -54,6 +49,7 @@ class Request:
     calibration: Path | None = None
     imatrix: Path | None = None
     limit: splitting.Limit | None = None
+    prune: pruning.Pruning | None = None
 
 
 def plan(request: Request, settings: Settings) -> Plan:
@@ -62,6 +58,7 @@ def plan(request: Request, settings: Settings) -> Plan:
     Raises:
         UnknownQuantisation: llama.cpp has no such type.
         InvalidValue: the output exists and may not be replaced, or is the source; a pattern matches nothing.
+        UnsupportedModel: it cannot lose so many blocks.
         NoSpace: the work directory or the output's would not hold the result.
         LibrariesMissing: llama.cpp's tools are not installed.
     """
@@ -70,12 +67,19 @@ def plan(request: Request, settings: Settings) -> Plan:
     recipe = quantise.check_recipe(request.recipe, toolbox, _tensor_names(request.source))
     if request.calibration and request.imatrix:
         raise InvalidValue("--imatrix", str(request.imatrix), "either a matrix or --calibration")
+    if request.prune and request.imatrix:
+        raise InvalidValue(
+            "--imatrix", str(request.imatrix), "none with --prune-layers: it is another model's"
+        )
     there = output.taken(target, several=request.limit is not None)
     if {path.resolve() for path in there} & {path.resolve() for path in request.source.files}:
         raise InvalidValue("output", str(request.output), "another file than the source")
     if there and not request.force:
         raise InvalidValue("output", str(there[0]), "a file that does not exist yet, or --force")
-    result = make_plan(request.source, target, recipe, cuts=request.limit is not None)
+    if request.prune:
+        pruning.check_source(request.source, request.prune)
+    cuts, prunes = request.limit is not None, request.prune is not None
+    result = make_plan(request.source, target, recipe, cuts=cuts, prunes=prunes)
     work.require_space(settings.cache_dir, result.work_bytes)
     work.require_space(target.parent, result.output_bytes)
     return result
@@ -119,6 +123,7 @@ class _Run:
     notice: Callable[[str], None]
     hashes: Mapping[str, str]
     llama_cpp: str
+    pruning: Mapping[str, Any] | None = None
     calibration: Mapping[str, Any] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
@@ -136,23 +141,32 @@ class _Run:
     def carry_out(self) -> Manifest:
         for text in self.plan.notices:
             self._say(text)
-        with self._unquantised() as unquantised:
-            weights = self._matrix(unquantised)
+        with ExitStack() as stack:
+            with self._unquantised() as whole:
+                unquantised = stack.enter_context(self._pruned(whole))
+                weights = self._importance(unquantised)
+            result = self._make(whole, unquantised, weights)
+        if self.plan.form and not self.request.keep:
+            self._flushed.unlink()
+            whole.path.unlink()
+        return result
+
+    def _make(self, whole: GgufInfo, unquantised: GgufInfo, weights: Path | None) -> Manifest:
+        """Quantise ``unquantised``, check the result against the ``whole`` model and put it in place."""
         # The key is locked, so no other process writes to its names.
         target = Output(self.plan.output, self.toolbox.directory.name)
         try:
             types = self._quantise(unquantised, target.partial, weights)
             finished = self._cut(gguf_info.read(target.partial))
-            measured = self._verify(unquantised, finished, types)
+            with self._timed("verify"):
+                verify.check_structure(unquantised, finished, types.types)
+                measured = verify.check(self.toolbox, whole, finished, self.progress)
             result = self._manifest(finished, target.names(finished), types, measured)
             placed = target.place(finished)
         finally:
             target.clear()
         result.write(placed)
         work.sync(placed.parent)
-        if self.plan.form and not self.request.keep:
-            self._flushed.unlink()
-            unquantised.path.unlink()
         return result
 
     @property
@@ -179,47 +193,38 @@ class _Run:
             with work.flushing(path, self._flushed):
                 yield gguf_info.read(path)
 
-    def _matrix(self, model: GgufInfo) -> Path | None:
+    def _importance(self, model: GgufInfo) -> Path | None:
         if "imatrix" not in self.plan.steps or not model.has_cache:
             return None
-        if given := self.request.imatrix:
-            return self._given_matrix(given, model)
-        own = self.request.calibration
-        corpus = calibration.from_file(own, model) if own else calibration.shipped(model)
-        inputs = {
-            "text": corpus.text,
-            "llama.cpp": self.llama_cpp,
-            "context": imatrix.context_of(model, imatrix.CONTEXT),
-            "chunks": (imatrix.MAX_CHUNKS, imatrix.piece_of(model)),
-        }
-        path = self.toolbox.directory / f"imatrix-{work.key_of(inputs)}.gguf"
-        if not path.is_file():
-            with self._timed("imatrix"):
-                imatrix.measure(self.toolbox, model, corpus, path, self.progress)
-        self._describe_matrix(corpus.name, corpus.sha256, path, model)
-        return path
+        if self.request.imatrix:
+            found = importance.given(self.toolbox, model, self.request.imatrix)
+        else:
+            made_from = {"llama.cpp": self.llama_cpp}
+            if self.pruning:
+                made_from["removed"] = self.pruning["removed"]
+            own = self.request.calibration
+            found = importance.measured(self.toolbox, model, made_from, own, self.progress, self._timed)
+        self.calibration = found.about
+        if found.notice:
+            self._say(found.notice)
+        return found.path
 
-    def _given_matrix(self, given: Path, model: GgufInfo) -> Path:
-        matrix.check(given, model)
-        path = self.toolbox.directory / f"imatrix-given-{work.sha256_of(given)[:16]}.gguf"
-        matrix.fill_unseen(given, path)
-        self._describe_matrix(given.name, "", path, model)
-        return path
-
-    def _describe_matrix(self, corpus: str, sha256: str, path: Path, model: GgufInfo) -> None:
-        found = matrix.check(path, model)
-        coverage = found.coverage
-        self.calibration = {
-            "corpus": corpus,
-            "corpus_sha256": sha256,
-            "imatrix_sha256": work.sha256_of(path),
-            "chunks": found.chunks,
-            "entries": found.entries,
-            "experts": coverage.to_json() if coverage else None,
-        }
-        if coverage and coverage.unseen:
-            text = translate(_UNSEEN)
-            self._say(text.format(unseen=coverage.unseen, experts=coverage.experts))
+    @contextmanager
+    def _pruned(self, model: GgufInfo) -> Iterator[GgufInfo]:
+        """Have what is left of the unquantised ``model`` where blocks are to be cut, else itself."""
+        if not self.request.prune:
+            yield model
+            return
+        path = self.toolbox.directory / "model-pruned.gguf"
+        try:
+            with self._timed("prune"):
+                own = self.request.calibration
+                self.pruning = pruning.prune(
+                    self.toolbox, model, path, self.request.prune, own, self.progress
+                )
+            yield gguf_info.read(path)
+        finally:
+            path.unlink(missing_ok=True)
 
     def _quantise(self, source: GgufInfo, target: Path, weights: Path | None) -> QuantisePlan:
         with self._timed("quantise"), work.blaming_full_disk(target, self.plan.output_bytes):
@@ -238,15 +243,6 @@ class _Run:
             return finished
         with self._timed("split"), work.blaming_full_disk(finished.path, self.plan.output_bytes):
             return splitting.cut(finished, self.request.limit, self.progress)
-
-    def _verify(self, source: GgufInfo, finished: GgufInfo, types: QuantisePlan) -> Mapping[str, object]:
-        with self._timed("verify"):
-            verify.check_structure(source, finished, types.types)
-            if not finished.has_cache:  # it computes no probabilities
-                verify.check_values(finished)
-                return {}
-            verify.check_generation(self.toolbox, finished)
-            return verify.measure(self.toolbox, source, finished, self.progress)
 
     def _manifest(
         self, finished: GgufInfo, names: list[str], types: QuantisePlan, measured: Mapping[str, object]
@@ -274,6 +270,7 @@ class _Run:
             },
             intermediate=self.plan.form,
             recipe=self.plan.recipe.to_json(),
+            pruning=self.pruning,
             calibration=self.calibration,
             tensors=types.types,
             fallbacks=fallbacks,

@@ -50,20 +50,25 @@ class Plan:
         return {**asdict(self), "output": str(self.output), "recipe": self.recipe.to_json()}
 
 
-def make_plan(source: Source, output: Path, recipe: Recipe, *, cuts: bool = False) -> Plan:
+def make_plan(
+    source: Source, output: Path, recipe: Recipe, *, cuts: bool = False, prunes: bool = False
+) -> Plan:
     """Work out the plan for ``recipe``, which ``quantise.check_recipe`` has passed.
 
-    A result that is cut into several files needs its room twice.
+    A result that is cut into several files needs its room twice, and a model that loses blocks is beside the
+    whole one.
     """
     quantisation = recipe.name
     form = "" if source.model else quantisation if quantisation in FORMATS else _intermediate(source)
     unquantised = source.unquantised_bytes(form) if form else source.size
     ready = quantisation == form and recipe == Recipe(form)
-    steps = ["write"] if form else []
+    steps = [*(["write"] if form else []), *(["prune"] if prunes else [])]
     steps += ["imatrix"] if uses_imatrix(recipe) and _generates(source) else []
     steps += ["place" if ready else "quantise", *(["split"] if cuts else []), "verify"]
     vocabulary = _vocabulary(source)
     work = (0 if ready or not form else unquantised) + int(unquantised * _IMATRIX_SHARE)
+    if prunes:
+        work += unquantised * (2 if ready else 1)
     if _generates(source):
         work += len(calibration.LANGUAGES) * verify.SAMPLING.logits_bytes(vocabulary)
     parameters = _parameters(source)

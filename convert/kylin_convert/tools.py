@@ -8,11 +8,13 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kylin_gguf import native
+from kylin_gguf.config import ENV_PREFIX
 from kylin_gguf.errors import ToolFailed
 from kylin_gguf.records import Settings
 
@@ -64,10 +66,30 @@ class Toolbox:
             ToolFailed: it ended with a status that is not ``accepted``.
         """
         path = native.find(self.settings).tool(tool)
+        return self._run(tool, [str(path), *arguments], heard, accepted)
+
+    def run_program(
+        self,
+        module: str,
+        arguments: Sequence[str],
+        heard: Callable[[str], None],
+        accepted: tuple[int, ...] = (0,),
+    ) -> str:
+        """Run a Python program of ours as ``run`` does a tool. It uses the libraries of our settings.
+
+        Raises:
+            ToolFailed: it ended with a status that is not ``accepted``.
+        """
+        # -P: the work directory must not supply our modules.
+        return self._run(module, [sys.executable, "-P", "-m", module, *arguments], heard, accepted)
+
+    def _run(
+        self, name: str, command: Sequence[str], heard: Callable[[str], None], accepted: tuple[int, ...]
+    ) -> str:
         process = subprocess.Popen(
-            [str(path), *arguments],
+            command,
             cwd=self.directory,
-            env=_environment(),
+            env=_environment(self.settings),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -81,7 +103,7 @@ class Toolbox:
             stop(process)
         if status not in accepted:
             words = " ".join(_LOG_PREFIX.sub("", output).split())[-_LAST_WORDS:]
-            raise ToolFailed(tool, status, words)
+            raise ToolFailed(name, status, words)
         return output
 
     def run_for_output(
@@ -111,10 +133,11 @@ class Toolbox:
         return f"b{found[1]} ({found[2]})" if found else output.strip().partition("\n")[0]
 
 
-def _environment() -> dict[str, str]:
+def _environment(settings: Settings) -> dict[str, str]:
     # LLAMA_ARG_* would silently change what the tools do, and so what the manifest claims they did.
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LLAMA_")}
-    return {**kept, "LC_ALL": "C.UTF-8"}
+    libraries = os.pathsep.join(str(path.absolute()) for path in settings.native_dirs)
+    return {**kept, "LC_ALL": "C.UTF-8", f"{ENV_PREFIX}NATIVE_DIRS": libraries}
 
 
 def listen(process: subprocess.Popen[bytes], heard: Callable[[str], None]) -> str:

@@ -76,6 +76,19 @@ def check_generation(toolbox: Toolbox, result: GgufInfo) -> None:
         )
 
 
+def check(toolbox: Toolbox, source: GgufInfo, result: GgufInfo, progress: ProgressCallback) -> dict[str, Any]:
+    """Check what ``result`` computes, and return what ``measure`` does; nothing for an embedder.
+
+    Raises:
+        ToolFailed, VerificationFailed: as the checks above.
+    """
+    if not result.has_cache:  # it computes no probabilities
+        check_values(result)
+        return {}
+    check_generation(toolbox, result)
+    return measure(toolbox, source, result, progress)
+
+
 def measure(
     toolbox: Toolbox, source: GgufInfo, result: GgufInfo, progress: ProgressCallback
 ) -> dict[str, Any]:

@@ -13,12 +13,15 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+from rich.prompt import Confirm
 from rich.table import Table
 from rich.text import Text
 
 from kylin_convert.manifest import Manifest
 from kylin_convert.plan import Plan
+from kylin_convert.pruning import Cost
 from kylin_gguf.errors import KylinError
+from kylin_gguf.gguf_info import GgufInfo
 from kylin_gguf.records import Progress
 from kylin_gguf.translation import N_
 from kylin_gguf.translation import translate as _
@@ -27,6 +30,8 @@ _STAGES = {
     "download": N_("Downloading"),
     "hash": N_("Reading the source"),
     "write": N_("Writing the unquantised file"),
+    "influence": N_("Measuring what each block changes"),
+    "prune": N_("Writing the file without blocks"),
     "imatrix": N_("Measuring importance"),
     "quantise": N_("Quantising"),
     "place": N_("Writing the file"),
@@ -102,17 +107,39 @@ class View:
         print(_("Memory: {memory}, most of it the file that is read.").format(memory=size(plan.memory_bytes)))
         print(_("Time: about {time}.").format(time=_duration(sum(seconds.values()))))
 
+    def pruned(self, model: GgufInfo, cost: Cost) -> None:
+        """Show what it costs that ``model`` loses blocks, before it does."""
+        before, after = size(model.tensor_bytes), size(cost.bytes)
+        blocks = ", ".join(map(str, cost.removed))
+        text = _(
+            "Without {count} of {all} blocks ({blocks}): {after} instead of {before}, before quantisation."
+        )
+        self.notice(
+            text.format(count=len(cost.removed), all=model.layers, blocks=blocks, after=after, before=before)
+        )
+        for line in _measured(
+            cost.to_json()["quality"], _("perplexity {output:.2f}, of the whole model {source:.2f}")
+        ):
+            self.notice(line)
+
+    def ask(self, question: str) -> bool:
+        """Return whether the user says yes; without an answer it is no."""
+        self._bars.stop()
+        try:
+            return Confirm.ask(question, console=self._bars.console, default=False)
+        except EOFError:
+            return False
+        finally:
+            self._bars.start()
+
     def done(self, manifest: Manifest, target: Path) -> None:
         """Show what was made."""
         made = manifest.output
         print(f"{target}: {size(made['bytes'])}, {made['bits_per_weight']} bits a weight")
-        text = _("Held-out text, {language}: KL divergence {kl}, same likeliest token {top}")
-        more = _("perplexity {output:.2f}, before quantisation {source:.2f}")
-        for language, measured in manifest.quality.items():
-            source, result = measured["source"], measured["output"]
-            kl, top = plus_minus(result["kl_divergence"], 4), percent(result["same_top"], 1)
-            values = {"output": result["perplexity"]["value"], "source": source["perplexity"]["value"]}
-            print(f"{text.format(language=language, kl=kl, top=top)}; {more.format(**values)}")
+        before = _("perplexity {output:.2f}, before quantisation {source:.2f}")
+        whole = _("perplexity {output:.2f}, of the whole model {source:.2f}")
+        for line in _measured(manifest.quality, whole if manifest.pruning else before):
+            print(line)
 
 
 class JsonView(View):
@@ -137,6 +164,9 @@ class JsonView(View):
     def plan(self, plan: Plan, seconds: Mapping[str, int]) -> None:
         self._print({"type": "plan", **plan.to_json(), "seconds": dict(seconds)})
 
+    def pruned(self, model: GgufInfo, cost: Cost) -> None:
+        self._print({"type": "pruning", "blocks": model.layers, **cost.to_json()})
+
     def done(self, manifest: Manifest, target: Path) -> None:
         summary = {"output": dict(manifest.output), "quality": dict(manifest.quality)}
         self._print({"type": "done", "path": str(target), **summary})
@@ -144,6 +174,16 @@ class JsonView(View):
     def failed(self, error: KylinError) -> None:
         """Say what went wrong, as a stream's ``error`` frame does."""
         self._print({"type": "error", "code": error.code, "message": error.message()})
+
+
+def _measured(quality: Mapping[str, Any], perplexities: str) -> Iterator[str]:
+    """Yield a line for each text; ``perplexities`` says whose they are."""
+    text = _("Held-out text, {language}: KL divergence {kl}, same likeliest token {top}")
+    for language, measured in quality.items():
+        source, result = measured["source"], measured["output"]
+        kl, top = plus_minus(result["kl_divergence"], 4), percent(result["same_top"], 1)
+        values = {"output": result["perplexity"]["value"], "source": source["perplexity"]["value"]}
+        yield f"{text.format(language=language, kl=kl, top=top)}; {perplexities.format(**values)}"
 
 
 def _duration(seconds: int) -> str:

@@ -62,12 +62,13 @@ def devices(as_json: AsJson = False) -> None:
 
 
 def _described(row: Mapping[str, Any]) -> str:
-    if not row.get("link"):
-        return str(row["description"])
-    way = _("{description}: {rate}/s on the way there, {delay:.2f} ms to answer")
-    return way.format(
-        description=row["description"], rate=output.size(int(row["link"])), delay=row["delay"] * 1000
-    )
+    description = str(row["description"])
+    if row.get("link"):
+        way = _("{description}: {rate}/s on the way there, {delay:.2f} ms to answer")
+        rate = output.size(int(row["link"]))
+        description = way.format(description=description, rate=rate, delay=row["delay"] * 1000)
+    plugin = ": ".join(filter(None, (row.get("plugin", ""), " ".join(row.get("features", ())))))
+    return "; ".join(filter(None, (description, plugin)))
 
 
 def show_plan(  # noqa: PLR0913, PLR0917 - one parameter for each option
@@ -101,7 +102,7 @@ def show_plan(  # noqa: PLR0913, PLR0917 - one parameter for each option
     from kylin_gguf.offload.plan import Request, for_use, plan  # noqa: PLC0415
 
     settings = config.load()
-    path = Path(model) if Path(model).exists() else open_store().resolve(model, "a plan").path
+    path = open_store().resolve(str(Path(model).absolute()) if Path(model).exists() else model, "a plan").path
     found = machine_file.read(described) if described else _here(settings)
     request = replace(
         Request.of(settings),

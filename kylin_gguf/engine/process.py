@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import logging
 import socket
@@ -11,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from kylin_gguf.engine import assignment
+from kylin_gguf.engine import assignment, questions
 from kylin_gguf.engine.activity_reader import ActivityReader
 from kylin_gguf.engine.assignment import Assignment
 from kylin_gguf.engine.async_channel import AsyncChannel
@@ -183,19 +182,11 @@ class EngineProcess:
         """
         self._check_alive()
         request_id = self._pending.stream(generation)
-        payload = {
-            "op": "generate",
-            "id": request_id,
-            "fd": True,
-            "messages": [message.to_json() for message in messages],
-            # A server has defaults of its own.
-            "options": options.to_json() if self.placement else options.given_json(),
-            "overflow": overflow,
-            "dropped": dropped,
-        }
+        asked = questions.answer(messages, options, overflow, dropped, local=self.placement is not None)
         # The stream may have ended while the message waited: then there is nobody to tell.
         self._channel.post(
-            payload, lambda: generation.fileno() if self._pending.streams(request_id) else None
+            asked | {"id": request_id},
+            lambda: generation.fileno() if self._pending.streams(request_id) else None,
         )
         generation.handed_over(lambda: self._cancel(request_id))
 
@@ -211,7 +202,7 @@ class EngineProcess:
             UnsupportedModel: the model makes no vectors.
             TextTooLong, InvalidValue, Busy, DecodeFailed, WorkerDied: as the worker reports them.
         """
-        rows: list[list[float]] = _vectors(await self._ask({"op": "embed", "texts": list(texts)})).tolist()
+        rows: list[list[float]] = questions.vectors(await self._ask(questions.embedding(texts))).tolist()
         return rows
 
     async def hidden_states(self, request: StatesRequest) -> NDArray[np.float32]:
@@ -223,10 +214,7 @@ class EngineProcess:
             TextTooLong, InvalidValue, Busy, DecodeFailed, TemplateFailed, WorkerDied: as the worker reports
                 them.
         """
-        messages = [message.to_json() for message in request.messages]
-        asked = {"messages": messages, "texts": list(request.texts)}
-        asked |= {"depth": request.depth, "background": request.background}
-        return _vectors(await self._ask({"op": "states", **asked}))
+        return questions.vectors(await self._ask(questions.states(request)))
 
     async def _ask(self, payload: Payload) -> Payload:
         """Send a request that is answered in one message, and return that."""
@@ -324,9 +312,3 @@ class EngineProcess:
             self._pending.end(None)
         elif event["event"] != "pong":
             self._pending.settle(event)
-
-
-def _vectors(answer: Payload) -> NDArray[np.float32]:
-    import numpy as np  # noqa: PLC0415 - a third of the memory of a service that nobody uses
-
-    return np.frombuffer(base64.b64decode(answer["vectors"]), np.float32).reshape(answer["shape"])

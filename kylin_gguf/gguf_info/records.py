@@ -105,6 +105,12 @@ class GgufInfo:
         return self.pooling in _EMBEDDING_POOLINGS
 
     @property
+    def projects(self) -> bool:
+        """Whether the file holds a projector, what makes images or sound a model's input, and not the model.
+        The converters that llama.cpp calls legacy state only the architecture."""
+        return self.kind == "mmproj" or self.architecture == "clip"
+
+    @property
     def has_cache(self) -> bool:
         """Whether the model has a KV cache: an encoder sees a text whole, once."""
         return has_cache(self.architecture)

@@ -8,6 +8,7 @@ from typing import Any
 
 from kylin_gguf import rpc
 from kylin_gguf.errors import DeviceMissing, LibraryLoadFailed
+from kylin_gguf.native import registration
 from kylin_gguf.native.functions import libraries, rpc_function
 from kylin_gguf.records import Device, DeviceKind
 
@@ -53,12 +54,15 @@ def _device(library: Any, handle: int) -> Device | None:
         return None
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
     library.ggml_backend_dev_memory(handle, ctypes.byref(free), ctypes.byref(total))
+    registered = library.ggml_backend_dev_backend_reg(handle)
     return Device(
         name=library.ggml_backend_dev_name(handle).decode("utf-8", errors="replace"),
         description=library.ggml_backend_dev_description(handle).decode("utf-8", errors="replace"),
         kind=kind,
         memory_total=total.value,
         memory_free=free.value,
+        plugin=registration.plugin(library, registered),
+        features=tuple(registration.features(library, registered)),
     )
 
 

@@ -23,6 +23,7 @@ _PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "ggml_backend_cpu_buffer_type": (ctypes.c_void_p,),
     "ggml_backend_dev_name": (ctypes.c_char_p, ctypes.c_void_p),
     "ggml_backend_dev_description": (ctypes.c_char_p, ctypes.c_void_p),
+    "ggml_backend_dev_backend_reg": (ctypes.c_void_p, ctypes.c_void_p),
     "ggml_backend_dev_type": (ctypes.c_int, ctypes.c_void_p),
     "ggml_backend_dev_memory": (None, ctypes.c_void_p, _SIZE, _SIZE),
     "ggml_commit": (ctypes.c_char_p,),

@@ -10,7 +10,6 @@ Names in parentheses are functions of the pinned llama.cpp, in ``ggml-backend.h`
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -90,16 +89,15 @@ def _load(directory: Path, *, accelerators: bool) -> LoadedLibraries:
     left_out = crashing.keys() if accelerators else {path.name for path in tried}
     with plugins.without(directory, left_out) as healthy:
         library.ggml_backend_load_all_from_path(os.fsencode(healthy))
-    has_cpu = any(device.kind == "cpu" for device in devices())
+    processor = next((device.plugin for device in devices() if device.kind == "cpu"), "")
     # Of the CPU plug-ins, the best for this processor was chosen: the others are meant to stay away.
-    suspects = (tried if accelerators else []) if has_cpu else plugins.among(directory)
+    suspects = (tried if accelerators else []) if processor else plugins.among(directory)
     failed = tuple(_failures(library, directory, suspects, crashing))
-    found = devices()
-    if not has_cpu:
+    if not processor:
         reasons = "; ".join(f"{plugin.name}: {plugin.reason}" for plugin in failed)
         raise LibraryLoadFailed(str(directory), reasons or "it has no CPU plug-in")
     version = f"{library.llama_version().decode()} ({library.ggml_commit().decode()})"
-    return LoadedLibraries(directory, version, _processor(library), found, failed)
+    return LoadedLibraries(directory, version, processor, devices(), failed)
 
 
 def _import_bindings(directory: Path) -> Any:
@@ -116,26 +114,6 @@ def _import_bindings(directory: Path) -> Any:
     _process.log_callback = llama_cpp.llama_log_callback(_process.log)
     llama_cpp.llama_log_set(_process.log_callback, None)
     return libraries()
-
-
-class _Origin(ctypes.Structure):
-    """Dl_info of <dlfcn.h>: where an address of this process comes from."""
-
-    _fields_ = (
-        ("file", ctypes.c_char_p),
-        ("base", ctypes.c_void_p),
-        ("symbol", ctypes.c_char_p),
-        ("address", ctypes.c_void_p),
-    )
-
-
-def _processor(library: Any) -> str:
-    """Return the CPU's plug-in: the file that its registration, a static object, lies in (dladdr)."""
-    registration = library.ggml_backend_reg_by_name(b"CPU")
-    origin = _Origin()
-    if not library.dladdr(ctypes.c_void_p(registration), ctypes.byref(origin)):
-        raise LibraryLoadFailed(CORE_LIBRARY, "the CPU's back end lies in none of the loaded libraries")
-    return plugins.name(Path(os.fsdecode(origin.file)))
 
 
 def _failures(

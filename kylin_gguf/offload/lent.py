@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from kylin_gguf import rpc
+from kylin_gguf import plugins, rpc
 from kylin_gguf.records import Device, FailedPlugin
 
 
@@ -39,4 +39,5 @@ def _device(lent: rpc.LentDevice) -> Device:
         kind="remote",
         memory_total=lent.memory_total,
         memory_free=lent.memory_free,
+        plugin=plugins.name(Path(rpc.PLUGIN)),
     )

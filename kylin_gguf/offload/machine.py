@@ -109,9 +109,9 @@ def libraries(settings: Settings) -> LoadedLibraries:
         raise from_wire(answer["error"])
     directory = Path(answer["directory"])
     remote, absent = lent.devices(settings.rpc_workers, directory)
-    devices = (*(Device(**item) for item in answer["devices"]), *remote)
+    own = (Device(**item | {"features": tuple(item["features"])}) for item in answer["devices"])
     failed = (*(FailedPlugin(**item) for item in answer["failed"]), *absent)
-    return LoadedLibraries(directory, answer["version"], answer["processor"], devices, failed)
+    return LoadedLibraries(directory, answer["version"], answer["processor"], (*own, *remote), failed)
 
 
 def probe(settings: Settings, power: Power = _NOT_TOLD) -> Machine:

@@ -18,6 +18,9 @@ class Device:
     product that it does in one, additions and multiplications counted apart; ``layer`` the seconds that
     a layer's operations take for one token when there is next to nothing to read. ``link`` is how many bytes
     a second get to a remote device, ``delay`` the seconds until it answers. 0: not known.
+
+    ``plugin`` is llama.cpp's for it, such as ``cpu-haswell`` or ``vulkan``; ``features`` what that one states
+    of itself (ggml_backend_get_features), such as ``AVX2`` or ``RVV_VLEN=256``. Empty: not known.
     """
 
     name: str
@@ -30,6 +33,8 @@ class Device:
     link: float = 0.0
     delay: float = 0.0
     layer: float = 0.0
+    plugin: str = ""
+    features: tuple[str, ...] = ()
 
     @property
     def software(self) -> bool:

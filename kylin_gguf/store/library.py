@@ -19,7 +19,7 @@ from kylin_gguf.errors import (
     UnsupportedModel,
     near,
 )
-from kylin_gguf.gguf_info import shards
+from kylin_gguf.gguf_info import GgufInfo, shards
 from kylin_gguf.records import InstalledModel, RemoteModel
 from kylin_gguf.store.manifest import Manifest
 
@@ -77,9 +77,8 @@ class Library:
     def resolve(self, name_or_path: str) -> InstalledModel:
         model = self.find(name_or_path) or self._at_path(name_or_path)
         info = shards.read(model.path)
-        if info.kind != "model" or not info.architecture or not info.tensors:
-            what = f"it holds no model but {info.kind}" if info.kind != "model" else "it holds no model"
-            raise UnsupportedModel(str(model.path), what)
+        if info.kind != "model" or info.projects or not info.architecture or not info.tensors:
+            raise UnsupportedModel(str(model.path), _instead(info))
         return model
 
     def _at_path(self, text: str) -> InstalledModel:
@@ -130,6 +129,13 @@ class Library:
         for part in shards.files(model.path):  # the first, without which none is a model, is the first to go
             part.unlink()
         Manifest.path(model.path).unlink(missing_ok=True)
+
+
+def _instead(info: GgufInfo) -> str:
+    """Return what a file holds that is no model, as the reason to refuse it."""
+    if info.projects:
+        return "it holds only a projector, which turns images or sound into a model's input; none is run here"
+    return f"it holds no model but {info.kind}" if info.kind != "model" else "it holds no model"
 
 
 def _can_chat(model: InstalledModel) -> bool:

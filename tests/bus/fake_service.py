@@ -161,7 +161,11 @@ class FakeService:
         return "echo"
 
     async def devices(self) -> list[dict[str, Any]]:
-        return [{"name": "CPU", "kind": "cpu", "memory_total": 1 << 34}]
+        known = {"name": "CPU", "kind": "cpu", "memory_total": 1 << 34, "plugin": "cpu-haswell"}
+        return [
+            {**known, "features": ("AVX2", "RVV_VLEN=256")},
+            {"name": "Vulkan0", "kind": "gpu", "memory_total": 1 << 33, "plugin": "vulkan", "features": ()},
+        ]
 
     async def plan(self, model: str, options: Mapping[str, Any]) -> dict[str, Any]:
         return {"model": model, **options, "reasons": ["因为"]}

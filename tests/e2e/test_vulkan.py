@@ -68,6 +68,8 @@ async def test_the_device_is_listed(accelerated: Settings, software_gpu: None) -
     devices = await service.devices()
     assert {"Vulkan0", "CPU"} == {device["name"] for device in devices}
     assert all(device["kind"] != "failed" for device in devices)
+    card = next(device for device in devices if device["name"] == "Vulkan0")
+    assert (card["plugin"], card["features"]) == ("vulkan", ()), "its back end states no features"
 
 
 def test_a_software_driver_is_not_used_by_itself(accelerated: Settings) -> None:

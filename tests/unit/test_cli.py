@@ -19,7 +19,9 @@ import kylin_convert.cli
 from kylin_gguf import __version__, errors, frames
 from kylin_gguf.cli import app, chat, document, models, output
 from kylin_gguf.cli.errors import EXIT_CODES
-from tests.tiny_model import write_model
+from kylin_gguf.offload import machine
+from kylin_gguf.records import Device, FailedPlugin
+from tests.tiny_model import write_model, write_projector
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -268,6 +270,26 @@ def test_printable_keeps_text_and_drops_control_characters() -> None:
     assert output.printable("a\tb\nc 你好😀\x1b[2J\x07\x00\x7f\x9b\r") == "a\tb\nc 你好😀[2J"
 
 
+# --- Devices ------------------------------------------------------------------------------------------
+
+
+def test_devices_have_their_plug_in_and_what_it_states(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    processor = Device("CPU", "EPYC", "cpu", 0, 0, plugin="cpu-zen4", features=("AVX2", "AVX512_VNNI"))
+    card = Device("Vulkan0", "RX 580", "gpu", 8_000_000_000, 7_000_000_000, plugin="vulkan")
+    lent = Device("RPC0", "lent", "remote", 0, 0, link=1e8, delay=0.001, plugin="rpc")
+    found = machine.Machine(4, 1, (processor, card, lent), (FailedPlugin("cuda", "no driver"),))
+    monkeypatch.setattr(machine, "probe", lambda _settings: found)
+    assert run("devices")[1].splitlines() == [
+        "CPU\tcpu\t\t\tEPYC; cpu-zen4: AVX2 AVX512_VNNI",
+        "Vulkan0\tgpu\t7.00 GB\t8.00 GB\tRX 580; vulkan",
+        "RPC0\tremote\t\t\tlent: 100.0 MB/s on the way there, 1.00 ms to answer; rpc",
+        "cuda\tfailed\t\t\tno driver",
+    ]
+    rows = [json.loads(line) for line in run("devices", "--json")[1].splitlines()]
+    assert (rows[0]["plugin"], rows[0]["features"]) == ("cpu-zen4", ["AVX2", "AVX512_VNNI"])
+    assert (rows[1]["plugin"], rows[1]["features"]) == ("vulkan", [])
+
+
 # --- Plans --------------------------------------------------------------------------------------------
 
 MACHINE = "cores: 4\nmemory: 16\ndevices: [{name: Vulkan0, kind: gpu, memory: 8, bandwidth: 256}]\n"
@@ -284,6 +306,14 @@ def test_a_plan_for_another_machine_says_what_goes_where_and_why(run: Run, tmp_p
     assert plan["decode"] > 0 and plan["reasons"]
     code, out, _ = run("plan", str(model), "--machine", "machine.yaml", "--device", "cpu")
     assert code == 0 and "RAM" in out and "Vulkan0" not in out
+
+
+def test_a_projector_has_no_plan(run: Run, tmp_path: Path) -> None:
+    write_projector(tmp_path / "mmproj-m")
+    (tmp_path / "machine.yaml").write_text(MACHINE, encoding="utf-8")
+    code, _, said = run("plan", "mmproj-m", "--machine", "machine.yaml")
+    assert code == EXIT_CODES[errors.UnsupportedModel]
+    assert "projector" in said
 
 
 def test_a_plan_for_a_device_that_is_not_there_names_those_that_are(run: Run, tmp_path: Path) -> None:

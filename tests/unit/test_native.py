@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from kylin_gguf import config, native
 from kylin_gguf.errors import LibrariesMissing
 from kylin_gguf.library_log import LogLines
+from kylin_gguf.native import registration
 from kylin_gguf.records import Settings
 
 
@@ -73,3 +76,21 @@ def test_log_pieces_become_lines(pieces: list[tuple[int, bytes]], lines: list[tu
     for level, piece in pieces:
         joiner(level, piece, None)
     assert heard == lines
+
+
+class Feature(ctypes.Structure):
+    """ggml_backend_feature of ggml-backend.h."""
+
+    _fields_ = (("name", ctypes.c_char_p), ("value", ctypes.c_char_p))
+
+
+def test_features_end_at_the_one_without_a_name_and_show_values_other_than_one() -> None:
+    listed = (Feature * 4)((b"RISCV_V", b"1"), (b"RVV_VLEN", b"256"), (None, None), (b"BEYOND", b"1"))
+    told = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(
+        lambda registered: ctypes.addressof(listed) if registered == 7 else None
+    )
+    functions = {b"ggml_backend_get_features": ctypes.cast(told, ctypes.c_void_p).value}
+    library = SimpleNamespace(ggml_backend_reg_get_proc_address=lambda _, name: functions.get(name))
+    assert tuple(registration.features(library, 7)) == ("RISCV_V", "RVV_VLEN=256")
+    functions.clear()
+    assert not tuple(registration.features(library, 7)), "Vulkan's back end has no such function"

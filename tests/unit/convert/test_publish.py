@@ -31,6 +31,7 @@ def _manifest(source: str = "owner/Tiny-2M", **changes: Any) -> Manifest:
         "source": {"name": source, "kind": "checkpoint", "revision": "0123456789abcdef", "files": {}},
         "intermediate": "F16",
         "recipe": {"name": "Q4_K_M"},
+        "pruning": None,
         "calibration": {"corpus": "built-in", "chunks": 32, "imatrix_sha256": "f" * 64},
         "tensors": {},
         "fallbacks": {},
@@ -60,6 +61,13 @@ def test_a_card_says_what_was_measured_in_both_languages(output: Path) -> None:
         "| tiny.gguf | Q4_K_M | 1.5 MB | 4.9 |",
     ):
         assert text.count(row) == (2 if row.startswith("| tiny") else 1)
+
+
+def test_a_card_says_that_blocks_are_missing(output: Path) -> None:
+    assert "blocks" not in card.write(_manifest(), gguf_info.read(output))
+    text = card.write(_manifest(pruning={"blocks": 30, "removed": [14, 17]}), gguf_info.read(output))
+    assert "2 of its 30 blocks were cut (from 0: 14, 17)." in text
+    assert "已剪去 30 个块中的 2 个（从 0 起编号：14, 17）" in text
 
 
 def test_a_card_names_no_folder_of_this_machine(output: Path) -> None:

@@ -33,7 +33,7 @@ from kylin_gguf.records import Progress
 from kylin_gguf.sources import base
 from kylin_gguf.store import Manifest, Store
 from tests import tiny_embedder
-from tests.tiny_model import write_model
+from tests.tiny_model import write_model, write_projector
 
 Writer = Callable[..., Path]
 
@@ -217,6 +217,19 @@ def test_a_gguf_that_is_no_model_is_refused(world: World, tmp_path: Path) -> Non
     path.write_bytes(b"GGUF\x03\0\0\0" + bytes(8) + (1).to_bytes(8, "little") + value)
     with pytest.raises(UnsupportedModel, match="imatrix"):
         world.store().resolve(str(path))
+
+
+@pytest.mark.parametrize("kind", ["mmproj", ""])
+def test_a_projector_is_refused_by_name_and_by_path(world: World, kind: str) -> None:
+    world.add("one")
+    world.own.mkdir()
+    path = write_projector(world.own / "mmproj-one.gguf", kind)
+    for name in ("mmproj-one", str(path)):
+        with pytest.raises(UnsupportedModel, match="only a projector") as refused:
+            world.store().resolve(name)
+        assert refused.value.path == str(path)
+    with pytest.raises(ModelNotInstalled):
+        world.store().default()
 
 
 # --- the default ----------------------------------------------------------------------------------
