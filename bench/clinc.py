@@ -25,6 +25,7 @@ from bench.massive import Row
 from kylin_gguf import config
 from kylin_gguf.actuator.catalogue import CommandCatalogue, Example
 from kylin_gguf.actuator.interpret import Interpreter
+from kylin_gguf.actuator.shortlist import Shortlist
 from kylin_gguf.actuator.study import Study
 from kylin_gguf.actuator.wording import normalise
 from kylin_gguf.model_states import ModelStates
@@ -76,7 +77,10 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         pool = EnginePool(config.load({"speculation": "off", "cache_dir": scratch}))
         states, study = ModelStates(pool, find), Study(Path(scratch) / "readouts")
         try:
-            interpreter = Interpreter(catalogue, study=study)
+            words = await massive.known_words(states, Path(scratch))
+            interpreter = Interpreter(catalogue, lambda learning: Shortlist(learning, words), study)
+            if words:
+                found["meaning"] = await _ask(interpreter, asked, none, None)
             await interpreter.learn(states, massive.tell)
             return found | {"model": model.name, "with_model": await _ask(interpreter, asked, none, states)}
         finally:

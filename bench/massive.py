@@ -4,10 +4,11 @@
 
 The files have one JSON object a line with ``intent`` and, under ``zh`` and ``en``, the utterance (MASSIVE
 1.0, FitzGerald et al. 2022, CC BY 4.0). ``--examples``: so many of each intent, drawn by their hashes, or 0
-for all. No model is trained; what it is shown, and how what it makes of a row is weighed, is the product's
-own way. There is no "none" in MASSIVE: the best intent counts. ``--states`` names a folder where hidden
-states are kept, for a run that is interrupted: with those, ``p50_ms`` is without the model. Prints one JSON
-object.
+for all. No model is trained; what it is shown, what it knows of words, and how what it makes of a row is
+weighed, is the product's own way. There is no "none" in MASSIVE: the best intent counts. ``--states`` names a
+folder where hidden states are kept, for a run that is interrupted: with those, ``p50_ms`` is without the
+model. Prints one JSON object: ``wording`` is the share that is right by the examples' words, ``meaning`` by
+what these mean to the model as well, ``right`` with the model itself.
 """
 
 from __future__ import annotations
@@ -30,9 +31,13 @@ from bench.kept_states import KeptStates
 from kylin_gguf import config
 from kylin_gguf.actuator.catalogue import Command, CommandCatalogue, Example
 from kylin_gguf.actuator.index import Index
-from kylin_gguf.actuator.shortlist import Scores
+from kylin_gguf.actuator.shipped import load_commands
+from kylin_gguf.actuator.shortlist import Scores, Shortlist
+from kylin_gguf.actuator.shortlists import IN_PACKAGE, Shortlists
 from kylin_gguf.actuator.study import HiddenStates, Study
 from kylin_gguf.actuator.values import Utterance
+from kylin_gguf.actuator.word_tables import WordTables
+from kylin_gguf.actuator.word_vectors import WordVectors
 from kylin_gguf.actuator.wording import normalise
 from kylin_gguf.model_states import ModelStates
 from kylin_gguf.pool import EnginePool
@@ -88,12 +93,11 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
     train = drawn(read(options.train, options.language), options.examples)
     dev = read(options.dev, options.language)[: options.rows or None]
     index = Index.train(catalogue(train))
-    alone = [_best(index.match(Utterance(row.text))) == row.intent for row in dev]
     found: dict[str, Any] = {
         "language": options.language,
         "examples": options.examples or "all",
         "rows": len(dev),
-        "wording": round(100 * statistics.mean(alone), 2),
+        "wording": _right(index, dev),
     }
     if not options.model:
         return found
@@ -110,7 +114,26 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         if options.states:
             states = kept = KeptStates(states, options.states)
             stack.push_async_callback(kept.write)
-        return found | {"model": model.name} | await _with_model(states, index, dev, Path(scratch))
+        found["model"] = model.name
+        words = await known_words(states, Path(scratch))
+        if words:
+            index = Index.train(catalogue(train), learn=lambda learning: Shortlist(learning, words))
+            found["meaning"] = _right(index, dev)
+        return found | await _with_model(states, index, dev, Path(scratch))
+
+
+async def known_words(model: HiddenStates, scratch: Path) -> WordVectors | None:
+    """Return the vectors of words that a service takes from ``model``: they are made for, and judged by, the
+    commands that ship."""
+    tables = WordTables(scratch / "words")
+    shipped = Index.train(load_commands(()), learn=Shortlists(IN_PACKAGE).of)
+    tables.judge(await model.identity(), await model.file(), shipped.learning)
+    return tables.in_force()
+
+
+def _right(index: Index, rows: Sequence[Row]) -> float:
+    right = [_best(index.match(Utterance(row.text))) == row.intent for row in rows]
+    return round(100 * statistics.mean(right), 2)
 
 
 async def _with_model(
