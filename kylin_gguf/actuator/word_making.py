@@ -7,6 +7,7 @@ tells commands apart. Takes some seconds.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ AXES = 128
 _SAMPLE = 2000
 """Examples that the axes are taken from."""
 _LARGEST = 1e4
+_MAX_TOKENS = 1 << 19
+"""Of a vocabulary; those of the largest models have half as many."""
 
 
 def make(model: Path, texts: Sequence[str]) -> WordVectors | None:
@@ -77,7 +80,7 @@ def _usable(table: TokenTable) -> dict[str, int]:
     """Return the text of each token that is one piece, in order of their numbers, which come with it."""
     plain = _of_bytes if table.info.tokenizer_model == "gpt2" else _of_text
     usable: dict[str, int] = {}
-    for number, token in enumerate(table.tokens()):
+    for number, token in enumerate(itertools.islice(table.tokens(), _MAX_TOKENS)):
         text = plain(token)
         if len(text) <= LONGEST and PIECE.fullmatch(text):
             usable.setdefault(text, number)
