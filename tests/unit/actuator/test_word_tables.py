@@ -126,4 +126,4 @@ def test_a_large_catalogue_is_judged_by_a_part_of_it(tmp_path: Path, monkeypatch
     negatives = tuple(replace(e, text=e.text * 2, command=None) for e in CATALOGUE.commands[0].examples)
     large = replace(CATALOGUE, negatives=negatives)
     WordTables(tmp_path / "words").judge("good", synonyms.model(tmp_path / "m.gguf", 0.5), large)
-    assert seen == [49, 49]
+    assert seen == [73, 73]
