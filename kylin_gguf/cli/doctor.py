@@ -17,7 +17,7 @@ from kylin_gguf.bus import contract, power, private
 from kylin_gguf.bus.client import Client
 from kylin_gguf.cli import output
 from kylin_gguf.cli.models import AsJson, not_local
-from kylin_gguf.errors import KylinError
+from kylin_gguf.errors import KylinError, ModelError
 from kylin_gguf.offload import machine
 from kylin_gguf.records import Settings
 from kylin_gguf.store import Store
@@ -98,10 +98,17 @@ def _check_libraries(settings: Settings) -> Iterator[Finding]:
 def _check_models(settings: Settings) -> Iterator[Finding]:
     store = Store(settings, catalogue.load(settings.catalogue))
     for model in store.installed():
-        yield Finding("ok", "model", f"{model.name}, {output.size(model.size)}, {model.path}")
+        try:
+            store.resolve(str(model.path))
+        except ModelError as error:
+            yield Finding("note", "model", error.message())
+        else:
+            yield Finding("ok", "model", f"{model.name}, {output.size(model.size)}, {model.path}")
     for remote in store.remotes():
         yield Finding("note", "model", f"{remote.name}, {not_local(remote.host)}")
-    yield Finding("ok", "default model", store.default().name)
+    default = store.default()
+    store.resolve(str(default.path))
+    yield Finding("ok", "default model", default.name)
 
 
 def _check_disk(settings: Settings) -> Iterator[Finding]:

@@ -100,13 +100,14 @@ class Store:
             return ""
 
     def listing(self) -> list[dict[str, Any]]:
-        """Return every model of the catalogue and every other installed one, as JSON objects.
+        """Return every model of the catalogue and every other installed one, as JSON objects. Files that hold
+        no model, such as a projector, are left out: nobody can talk with them.
 
         Keys: ``name``, ``local``, ``installed``, ``default``, ``size`` (bytes; 0 where unknown), ``path`` (""
         when not installed); for models of the catalogue also ``title``, ``languages``, ``licence``; for those
         of servers ``title`` and ``remote``, the server.
         """
-        installed = {model.name: model for model in self.installed()}
+        installed = {model.name: model for model in self._library.models()}
         default = self.default_name()
         rows: list[dict[str, Any]] = [
             {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +67,11 @@ class Library:
                 name = self._names.get(path.name, shards.SUFFIX.sub("", path.stem))
                 yield InstalledModel(name, path, size, directory == self._own)
 
+    def models(self) -> tuple[InstalledModel, ...]:
+        """Return as ``installed``, without the files that hold something else: projectors, adapters. Those of
+        which nothing can be said, because they are broken, are among them."""
+        return tuple(model for model in self.installed() if not _is_known_otherwise(model))
+
     def find(self, name: str) -> InstalledModel | None:
         """Return the installed model called ``name``, if there is one."""
         return next((model for model in self.installed() if model.name == name), None)
@@ -77,7 +83,7 @@ class Library:
     def resolve(self, name_or_path: str) -> InstalledModel:
         model = self.find(name_or_path) or self._at_path(name_or_path)
         info = shards.read(model.path)
-        if info.kind != "model" or info.projects or not info.architecture or not info.tensors:
+        if not _is_model(info):
             raise UnsupportedModel(str(model.path), _instead(info))
         return model
 
@@ -129,6 +135,23 @@ class Library:
         for part in shards.files(model.path):  # the first, without which none is a model, is the first to go
             part.unlink()
         Manifest.path(model.path).unlink(missing_ok=True)
+
+
+def _is_model(info: GgufInfo) -> bool:
+    return bool(info.kind == "model" and not info.projects and info.architecture and info.tensors)
+
+
+def _is_known_otherwise(model: InstalledModel) -> bool:
+    try:
+        return not _read_is_model(model.path, model.path.stat().st_mtime_ns, model.size)
+    except (KylinError, OSError):
+        return False
+
+
+@functools.lru_cache(maxsize=256)
+def _read_is_model(path: Path, modified_ns: int, size: int) -> bool:
+    """Reading a vocabulary's worth of header takes some 30 ms, and desktops ask for the list often."""
+    return _is_model(shards.read(path))
 
 
 def _instead(info: GgufInfo) -> str:

@@ -197,6 +197,26 @@ def test_doctor_says_what_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch, 
     assert found["service"]["level"] == "note"
 
 
+def test_doctor_reads_the_models(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KYLIN_GGUF_MODELS_DIR", str(tmp_path))
+    write_model(tmp_path / "good.gguf")
+    write_projector(tmp_path / "mmproj-good.gguf")
+    broken = tmp_path / "smollm2.gguf"
+    broken.write_bytes(b"GGUF")
+
+    def found() -> dict[str, list[str]]:
+        rows = [json.loads(line) for line in run("doctor", "--json")[1].splitlines()]
+        return {
+            level: [row["text"] for row in rows if row["level"] == level] for level in ("note", "problem")
+        }
+
+    notes = "\n".join(found()["note"])
+    assert "mmproj-good.gguf cannot be used here" in notes
+    assert str(broken) in notes
+    monkeypatch.setenv("KYLIN_GGUF_DEFAULT_MODEL", "smollm2")
+    assert str(broken) in "\n".join(found()["problem"])
+
+
 # --- Plug-ins -----------------------------------------------------------------------------------------
 
 

@@ -232,6 +232,20 @@ def test_a_projector_is_refused_by_name_and_by_path(world: World, kind: str) -> 
         world.store().default()
 
 
+def test_what_is_no_model_is_not_listed_and_can_be_removed(world: World) -> None:
+    world.add("one")
+    world.model(world.own / "two.gguf")
+    (world.own / "broken.gguf").write_bytes(b"GGUF")
+    write_projector(world.own / "mmproj-two.gguf")
+    store = world.store()
+    assert [row["name"] for row in store.listing()] == ["one", "broken", "two"]
+    world.model(world.own / "mmproj-two.gguf")  # another file of that name
+    assert [row["name"] for row in store.listing()] == ["one", "broken", "mmproj-two", "two"]
+    write_projector(world.own / "mmproj-two.gguf")
+    store.remove("mmproj-two")
+    assert not (world.own / "mmproj-two.gguf").exists()
+
+
 # --- the default ----------------------------------------------------------------------------------
 
 
