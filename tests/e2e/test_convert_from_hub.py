@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,12 +19,11 @@ from kylin_gguf.gguf_info import shards
 from kylin_gguf.records import Settings
 from tests import tiny_checkpoint as tiny
 from tests.file_server import FileServer, serve
+from tests.hub_server import COMMIT, publish
 from tests.tiny_adapters import ADAPTERS
 from tests.tiny_families import CASES
 
 pytestmark = pytest.mark.native
-
-COMMIT = "c0ffee" * 6 + "beef"
 
 
 @pytest.fixture
@@ -35,23 +33,7 @@ def server() -> Iterator[FileServer]:
 
 
 def _publish(server: FileServer, name: str, folder: Path) -> None:
-    """Have ``server`` answer as Hugging Face does for a repository with the files of ``folder``."""
-    siblings: list[dict[str, Any]] = []
-    for path in folder.iterdir():
-        content = path.read_bytes()
-        entry: dict[str, Any] = {"rfilename": path.name, "size": len(content), "blobId": "0"}
-        address = f"/{name}/resolve/{COMMIT}/{path.name}"
-        if path.suffix == ".safetensors":
-            sha256 = hashlib.sha256(content).hexdigest()
-            entry["lfs"] = {"size": len(content), "sha256": sha256, "pointerSize": 130}
-            server.redirects[address] = f"{server.url}/blobs/{sha256}"
-            server.files[f"/blobs/{sha256}"] = content
-        else:
-            server.files[address] = content
-        siblings.append(entry)
-    answer = json.dumps({"id": name, "sha": COMMIT, "siblings": siblings}).encode()
-    for path in (f"/api/models/{name}", f"/api/models/{name}/revision/main"):
-        server.files[f"{path}?blobs=true"] = server.files[f"{path}?blobs=True"] = answer
+    publish(server, name, {path.name: path.read_bytes() for path in folder.iterdir()})
 
 
 def _start(settings: Settings, server: FileServer, folder: Path, *arguments: str) -> subprocess.Popen[str]:

@@ -21,8 +21,8 @@ from kylin_gguf.records import Progress, Settings, no_progress
 from kylin_gguf.sources import base, http, modelscope
 from tests import tiny_checkpoint as tiny
 from tests.file_server import FileServer, serve
+from tests.hub_server import COMMIT, announce, publish
 
-COMMIT = "c0ffee" * 6 + "beef"
 NAME = "owner/model"
 API = f"/api/models/{NAME}"
 WEIGHTS = "model-00001-of-00002.safetensors"
@@ -57,26 +57,8 @@ def hub(
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    siblings: list[dict[str, Any]] = []
-    for name, content in files.items():
-        entry: dict[str, Any] = {"rfilename": name, "size": len(content), "blobId": "0"}
-        path = f"/{NAME}/resolve/{COMMIT}/{name}"
-        if name.endswith(".safetensors"):
-            sha = hashlib.sha256(content).hexdigest()
-            entry["lfs"] = {"size": len(content), "sha256": sha, "pointerSize": 130}
-            server.redirects[path] = f"{server.url}/blobs/{sha}"
-            server.files[f"/blobs/{sha}"] = content
-        else:
-            server.files[path] = content
-        siblings.append(entry)
-    publish(server, siblings)
+    publish(server, NAME, files)
     return server
-
-
-def publish(server: FileServer, siblings: list[dict[str, Any]]) -> None:
-    answer = json.dumps({"id": NAME, "sha": COMMIT, "siblings": siblings}).encode()
-    for path in (API, f"{API}/revision/main", f"{API}/revision/v1.0"):
-        server.files[f"{path}?blobs=true"] = server.files[f"{path}?blobs=True"] = answer
 
 
 def blob(files: dict[str, bytes], name: str = WEIGHTS) -> str:
@@ -214,7 +196,9 @@ def test_what_cannot_be_converted_is_refused_before_its_weights_are_downloaded(
     stated = json.loads(files["config.json"])
     other = json.dumps({**stated, "hidden_size": 128, "head_dim": 64}).encode()
     siblings = [{"rfilename": name, "size": len(content)} for name, content in files.items()]
-    publish(hub, [{**s, "size": len(other)} if s["rfilename"] == "config.json" else s for s in siblings])
+    announce(
+        hub, NAME, [{**s, "size": len(other)} if s["rfilename"] == "config.json" else s for s in siblings]
+    )
     hub.files[f"/{NAME}/resolve/{COMMIT}/config.json"] = other
     with pytest.raises(BadCheckpoint, match=r"config\.json says"):
         open_it(settings)
@@ -337,13 +321,13 @@ def test_there_is_no_room(hub: FileServer, settings: Settings, monkeypatch: pyte
 
 @pytest.mark.parametrize("name", ["../../secret.json", "/etc/passwd.json", "a/../../b.json"])
 def test_a_listed_name_cannot_lead_out_of_the_folder(hub: FileServer, settings: Settings, name: str) -> None:
-    publish(hub, [{"rfilename": name, "size": 1}])
+    announce(hub, NAME, [{"rfilename": name, "size": 1}])
     with pytest.raises(SourceFailed, match="lists a file named"):
         open_it(settings)
 
 
 def test_a_repository_without_weights(hub: FileServer, settings: Settings) -> None:
-    publish(hub, [{"rfilename": "config.json", "size": 1}, {"rfilename": "model.onnx", "size": 1}])
+    announce(hub, NAME, [{"rfilename": "config.json", "size": 1}, {"rfilename": "model.onnx", "size": 1}])
     with pytest.raises(NotACheckpoint, match="no weights"):
         open_it(settings)
 
