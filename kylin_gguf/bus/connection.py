@@ -242,13 +242,20 @@ class Connection:
                 message, sent = self._queue[0]
                 try:
                     await self._bus.send(message)
-                except Exception:  # the loss itself is noticed in _await_loss; anything else is a defect
+                except Exception as error:  # the loss is noticed in _await_loss; anything else is a defect
                     log.exception("message %s %s could not be sent", message.interface, message.member)
+                    self._fail(message, error)
                 self._queue.popleft()
                 if not sent.done():
                     sent.set_result(None)
             self._queued.clear()
             await self._queued.wait()
+
+    def _fail(self, message: Message, error: Exception) -> None:
+        """Tell who waits for the reply to ``message`` that there will be none."""
+        future = self._replies.get(message.serial)
+        if future is not None and not future.done():
+            future.set_exception(InternalError(detail=type(error).__name__))
 
     async def _await_loss(self) -> None:
         try:

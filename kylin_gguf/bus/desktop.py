@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 from dbus_next.errors import InvalidSignatureError, SignatureBodyMismatchError
 from dbus_next.message import Message
 from dbus_next.signature import SignatureTree, Variant
+from dbus_next.validators import is_object_path_valid
 
 from kylin_gguf.adapter.outcome import Failed, Unavailable
 from kylin_gguf.adapter.services import Given, Member
@@ -94,7 +95,8 @@ class Desktop:
             return [member.path]
         above = member.path.removesuffix(EVERY)
         nodes = (await self._introspect(member, above)).findall("node")
-        paths = [f"{above}/{node.get('name', '')}" for node in nodes[:MAX_OBJECTS]]
+        named = (f"{above}/{node.get('name', '')}" for node in nodes[:MAX_OBJECTS])
+        paths = [path for path in named if is_object_path_valid(path)]
         offering = [path for path in paths if await self._offers(member, path)]
         if not offering:
             raise Unavailable(f"{member.dest} has no object with {member.interface}")
