@@ -8,6 +8,10 @@ from typing import Any, ClassVar, Self
 
 from kylin_gguf.translation import N_, translate
 
+MAX_QUOTED = 4096
+"""Characters of a field in a sentence: as long as a path may be. What a client has said may be far longer,
+and a message that no bus takes would cost the service its connection."""
+
 
 @dataclass(eq=False)
 class KylinError(Exception):
@@ -68,9 +72,8 @@ class KylinError(Exception):
 
 
 def _shown(value: object) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(str(item) for item in value) or "—"
-    return str(value)
+    text = ", ".join(str(item) for item in value) or "—" if isinstance(value, list | tuple) else str(value)
+    return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}…"
 
 
 def all_errors(root: type[KylinError] = KylinError) -> Iterator[type[KylinError]]:

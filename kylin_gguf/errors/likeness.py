@@ -9,6 +9,13 @@ _ALIKE = 0.6
 """Likeness, by difflib's measure, from which a name is worth suggesting."""
 
 
+def _ratio(one: str, other: str) -> float:
+    """Return difflib's measure, or 0 where the lengths alone say that it is too low. It takes time by their
+    product, and what a client calls a name may have megabytes."""
+    matcher = difflib.SequenceMatcher(None, one, other)
+    return matcher.ratio() if matcher.real_quick_ratio() >= _ALIKE else 0.0
+
+
 def near(name: str, known: Iterable[str], limit: int = 3) -> tuple[str, ...]:
     """Return up to ``limit`` of ``known`` that ``name`` may have been meant for, best first.
 
@@ -23,7 +30,7 @@ def near(name: str, known: Iterable[str], limit: int = 3) -> tuple[str, ...]:
         if folded in whole:
             return 1.0
         pairs = ((folded, whole), (folded, whole[: len(folded)]))
-        return max(difflib.SequenceMatcher(None, a, b).ratio() for a, b in pairs)
+        return max(_ratio(a, b) for a, b in pairs)
 
     ranked = sorted(
         ((likeness(candidate), candidate) for candidate in dict.fromkeys(known)), key=lambda pair: -pair[0]

@@ -98,20 +98,20 @@ class SamplingOptions:
     def _checked(cls, name: str, value: Any) -> Any:
         if name in cls._TEXTS:
             if not isinstance(value, str):
-                raise InvalidValue(name, repr(value), cls._TEXTS[name])
+                raise InvalidValue(name, repr(value)[:80], cls._TEXTS[name])
             return value
         if name in cls._FLAGS:
             if not isinstance(value, bool):
-                raise InvalidValue(name, repr(value), "true or false")
+                raise InvalidValue(name, repr(value)[:80], "true or false")
             return value
         if name == "stop":
             if not isinstance(value, list | tuple) or not all(isinstance(s, str) and s for s in value):
-                raise InvalidValue(name, repr(value), "a list of non-empty strings")
+                raise InvalidValue(name, repr(value)[:80], "a list of non-empty strings")
             return tuple(value)
         low, high = cls._RANGES[name]
         wanted = float if isinstance(low, float) else int
         if isinstance(value, bool) or not isinstance(value, int | wanted) or not low <= value <= high:
-            raise InvalidValue(name, repr(value), f"a number from {low} to {high}")
+            raise InvalidValue(name, repr(value)[:80], f"a number from {low} to {high}")
         return wanted(value)
 
     def to_json(self) -> dict[str, Any]:
