@@ -111,7 +111,7 @@ class Service:
         """Return where ``model`` would go, with reasons, as a JSON object."""
         return (await self._pool.plan(await self._resolve_local(model, "a plan"), options)).to_json()
 
-    def load(self, model: str, options: Mapping[str, Any]) -> Job[LoadedModel]:
+    def load(self, model: str, options: Mapping[str, Any]) -> Job[None]:
         """Load ``model``, and make it ready for commands if it has learnt them; with the option ``learn``, it
         learns them first.
 
@@ -121,14 +121,13 @@ class Service:
         call_options.refuse_unknown(options, _LOAD_OPTIONS)
         learn = call_options.flag(options, "learn")
 
-        async def work(progress: ProgressCallback) -> LoadedModel:
+        async def work(progress: ProgressCallback) -> None:
             found = await (self._resolve_local(model, "commands") if learn else self._resolve(model))
             await self._pool.acquire(found, progress)
             if learn:
                 await (await self._understanding.ready()).learn(self._states(model), progress)
             if isinstance(found, InstalledModel):
                 await self._understanding.recall(self._states(model))
-            return next(item for item in self.loaded() if item.reference == found.reference)
 
         return self._track(run_async("load", work, model))
 

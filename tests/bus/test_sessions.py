@@ -109,6 +109,19 @@ async def test_export_and_import(serving: Serving, bus_address: str) -> None:
         assert await said(other) == await said(session)
 
 
+async def test_a_model_may_be_unloaded_as_soon_as_it_is_loaded(
+    settings: Settings, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with echo.serving(settings, bus_address) as service, connected(bus_address) as client:
+
+        async def recall(_: object) -> None:
+            await service.unload("second")
+
+        monkeypatch.setattr(service._understanding, "recall", recall)
+        await client.load("second")
+        assert service.loaded() == ()
+
+
 # --- Kept sessions ------------------------------------------------------------------------------------
 
 
