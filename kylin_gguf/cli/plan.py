@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -102,7 +103,9 @@ def show_plan(  # noqa: PLR0913, PLR0917 - one parameter for each option
     from kylin_gguf.offload.plan import Request, for_use, plan  # noqa: PLC0415
 
     settings = config.load()
-    path = open_store().resolve(str(Path(model).absolute()) if Path(model).exists() else model, "a plan").path
+    path = (
+        open_store().resolve(str(Path(model).absolute()) if os.path.isfile(model) else model, "a plan").path
+    )
     found = machine_file.read(described) if described else _here(settings)
     request = replace(
         Request.of(settings),
