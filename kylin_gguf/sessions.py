@@ -20,6 +20,7 @@ from kylin_gguf.records import (
     Message,
     Model,
     Overflow,
+    Progress,
     ProgressCallback,
     RemoteModel,
     SamplingOptions,
@@ -78,6 +79,7 @@ class Session:
         self._cut = _Cut()
         self._running: Generation | None = None
         self._starting: asyncio.Task[None] | None = None
+        self._loading: asyncio.Future[EngineProcess] | None = None
         self.kept_as = ""
         """The id that the conversation is kept by; empty when it ends with the session."""
         self.on_change: Callable[[], None] = lambda: None
@@ -151,9 +153,7 @@ class Session:
             if said is not None:
                 generation.end("stop", text=said)
                 return
-            engine = await self._acquire(
-                answer.model, lambda progress: generation.notice("loading", progress.fraction)
-            )
+            engine = await self._loaded(answer)
             if reason := engine.news():
                 generation.send(frames.stepped_down(reason))
             if isinstance(answer.model, RemoteModel):
@@ -176,6 +176,27 @@ class Session:
         except Exception as error:  # whatever happens, the stream ends with an `end` frame
             generation.end("error", InternalError(type(error).__name__))
             raise
+
+    async def _loaded(self, answer: _Answer) -> EngineProcess:
+        """Return the worker that is to answer, whose model may have to be loaded first.
+
+        Raises:
+            CancelledError: the answer was cancelled. The load goes on: others may wait for it.
+        """
+        generation = answer.generation
+        if generation.cancelled:
+            raise asyncio.CancelledError
+
+        def report(progress: Progress) -> None:
+            if not generation.cancelled:  # else the stream has ended
+                generation.notice("loading", progress.fraction)
+
+        self._loading = asyncio.ensure_future(self._acquire(answer.model, report))
+        # After a cancel nobody else looks how it has ended.
+        self._loading.add_done_callback(lambda done: done.cancelled() or done.exception())
+        waiting = asyncio.shield(self._loading)
+        generation.handed_over(lambda: _stop(waiting))
+        return await waiting
 
     def _again(self, answer: _Answer, error: KylinError) -> None:
         log.warning("%s Asking once more.", error.statement())
@@ -257,5 +278,5 @@ def _check_remote(model: RemoteModel, mode: str, sampling: SamplingOptions) -> N
     request_fields(sampling)
 
 
-def _stop(task: asyncio.Task[Any]) -> None:
-    task.cancel()
+def _stop(future: asyncio.Future[Any]) -> None:
+    future.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,11 +11,19 @@ from typing import Any
 
 import pytest
 
+from kylin_gguf import frames
 from kylin_gguf.conversations import Conversation
 from kylin_gguf.engine.generation import Generation, Outcome
 from kylin_gguf.engine.pending import PendingRequests
 from kylin_gguf.errors import ContextFull, KylinError, WorkerDied
-from kylin_gguf.records import Entry, InstalledModel, Message, SamplingOptions
+from kylin_gguf.records import (
+    Entry,
+    InstalledModel,
+    Message,
+    Progress,
+    ProgressCallback,
+    SamplingOptions,
+)
 from kylin_gguf.sessions import Session
 
 MODEL = InstalledModel("m", Path("m.gguf"), 1, writable=False)
@@ -105,6 +114,28 @@ async def test_a_cut_of_a_conversation_replaced_meanwhile_is_not_taken_over(
     await generation.finished
     await ask(session, "b")
     assert engine.given[-1]["dropped"] == 0
+
+
+async def test_an_answer_is_cancelled_while_its_model_loads(engine: FakeEngine) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def acquire(_: object, progress: ProgressCallback) -> Any:
+        begun.set()
+        await go_on.wait()
+        progress(Progress("loading", 1, 2))
+        return engine
+
+    session = Session(MODEL, acquire)
+    generation = await session.generate({"prompt": "a"})
+    await begun.wait()
+    generation.cancel()
+    assert (await asyncio.wait_for(generation.finished, 10)).reason == "cancelled"
+    go_on.set()
+    assert (await ask(session, "b")).text == "yes", "the model was loaded on"
+    with generation.stream as stream:
+        assert stream.recv(1 << 16) == frames.encode(frames.end("cancelled"))
+        assert stream.recv(1) == b""
+    assert len(engine.given) == 1
 
 
 async def test_who_gets_less_than_was_planned_is_told(session: Session, engine: FakeEngine) -> None:
