@@ -9,8 +9,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.loopback_http import Handler, serving
 
 DONE = b"data: [DONE]\n\n"
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 2}}
@@ -106,24 +108,10 @@ def serve(tls: ssl.SSLContext | None = None) -> Iterator[ChatServer]:
     """A server on this machine, until the block is left; encrypted with ``tls``."""
     behaviour = ChatServer()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Answering(Handler):
         def do_POST(self) -> None:
             behaviour.serve(self)
 
-        def log_message(self, *_: object) -> None:
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    if tls:
-        server.socket = tls.wrap_socket(server.socket, server_side=True)
-    behaviour.url = f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}/v1"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield behaviour
-    behaviour.stopped.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Answering, behaviour.stopped, tls) as address:
+        behaviour.url = f"{address}/v1"
+        yield behaviour

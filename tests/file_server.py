@@ -6,8 +6,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import unquote
+
+from tests.loopback_http import Handler, serving
 
 PIECE = 1 << 12
 
@@ -99,23 +101,12 @@ def serve() -> Iterator[FileServer]:
     """A server on this machine, until the block is left."""
     behaviour = FileServer()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Answering(Handler):
         def do_GET(self) -> None:
             behaviour.answer(self)
 
         do_HEAD = do_GET
 
-        def log_message(self, *_: object) -> None:
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    behaviour.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield behaviour
-    behaviour.stopped.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Answering, behaviour.stopped) as address:
+        behaviour.url = address
+        yield behaviour

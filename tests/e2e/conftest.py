@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from kylin_convert.vocab.fast import FastTokenizer
 from kylin_gguf import catalogue, config, native
 from kylin_gguf.bus import names
 from kylin_gguf.engine.generation import Generation
@@ -111,3 +113,17 @@ def serving(environment: dict[str, str], directory: Path) -> Iterator[None]:
         status = process.wait(READY_S)
         print(log.read_text(encoding="utf-8"))  # pytest shows it when a test failed
     assert status == 0, "the service did not end cleanly"
+
+
+@pytest.fixture(scope="module")
+def llama_cpp() -> Any:
+    """The bindings, which are told by ``native.load`` where the libraries are."""
+    native.load(config.load())
+    return importlib.import_module("llama_cpp")
+
+
+@pytest.fixture
+def known_pre_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokenizers of the tests' own are none that llama.cpp has a name for."""
+    original = FastTokenizer.pre_tokenizer
+    monkeypatch.setattr(FastTokenizer, "pre_tokenizer", lambda self: original(self) or "qwen2")

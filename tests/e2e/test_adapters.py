@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,14 +15,12 @@ from kylin_convert import lora
 from kylin_convert.adapter import Adapter
 from kylin_convert.arch import family_of
 from kylin_convert.checkpoint import Checkpoint
-from kylin_convert.vocab.fast import FastTokenizer
 from kylin_convert.writer import write_gguf
-from kylin_gguf import config, native
 from kylin_gguf.records import no_progress
 from tests.tiny_adapters import ADAPTERS, AdapterCase
 from tests.tiny_families import CASES
 
-pytestmark = pytest.mark.native
+pytestmark = [pytest.mark.native, pytest.mark.usefixtures("known_pre_tokenizer")]
 
 TOKENS = (4, 5, 6)
 # What an adapter's file has no key for is in its matrices.
@@ -32,19 +29,6 @@ SCALED: Mapping[str, Mapping[str, Any]] = {
     "rank-stabilised": {"use_rslora": True},
     "by pattern": {"alpha_pattern": {"q_proj": 40, "down_proj": 3}},
 }
-
-
-@pytest.fixture(scope="module")
-def llama_cpp() -> Any:
-    """The bindings, which are told by ``native.load`` where the libraries are."""
-    native.load(config.load())
-    return importlib.import_module("llama_cpp")
-
-
-@pytest.fixture(autouse=True)
-def _known_pre_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = FastTokenizer.pre_tokenizer
-    monkeypatch.setattr(FastTokenizer, "pre_tokenizer", lambda self: original(self) or "qwen2")
 
 
 def _logits(llama_cpp: Any, path: Path, adapter: Path | None = None) -> np.ndarray[Any, np.dtype[np.float32]]:

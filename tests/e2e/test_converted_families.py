@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +10,13 @@ import pytest
 
 from kylin_convert.arch import family_of
 from kylin_convert.checkpoint import Checkpoint
-from kylin_convert.vocab.fast import FastTokenizer
 from kylin_convert.writer import write_gguf
-from kylin_gguf import config, native
 from kylin_gguf.records import no_progress
 from tests.tiny_families import CASES
 
-pytestmark = pytest.mark.native
+pytestmark = [pytest.mark.native, pytest.mark.usefixtures("known_pre_tokenizer")]
 
 TOKENS = (4, 5, 6)
-
-
-@pytest.fixture(scope="module")
-def llama_cpp() -> Any:
-    """The bindings, which are told by ``native.load`` where the libraries are."""
-    native.load(config.load())
-    return importlib.import_module("llama_cpp")
-
-
-@pytest.fixture(autouse=True)
-def _known_pre_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = FastTokenizer.pre_tokenizer
-    monkeypatch.setattr(FastTokenizer, "pre_tokenizer", lambda self: original(self) or "qwen2")
 
 
 def _outputs(llama_cpp: Any, path: Path) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
