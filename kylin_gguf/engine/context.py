@@ -6,6 +6,7 @@ Nothing here is thread-safe: one worker, one thread. Names in parentheses are fu
 from __future__ import annotations
 
 import ctypes
+import math
 import mmap
 import time
 from collections.abc import Callable
@@ -23,12 +24,15 @@ from kylin_gguf.engine.threads import Threads
 from kylin_gguf.errors import ContextFull, DecodeFailed
 from kylin_gguf.records import SPARE_SEQUENCES, KvType, Placement, SavingState
 
-INTERRUPT_TOKENS = 32
-"""A batch of fewer tokens is over before an interruption would have been noticed, and asking costs each of
-some hundred graph nodes a call into Python."""
+LONG_SECONDS = 0.1
+"""A batch that is over sooner is not asked to stop: that costs each of some hundred graph nodes a call into
+Python, a millisecond in all."""
 
 INTERRUPT_SECONDS = 0.01
-"""How often a running decode asks whether to go on."""
+"""How often a long decode asks whether to go on."""
+
+_TELLING_TOKENS = 16
+"""Smaller batches take longer a token than larger ones, and say nothing of them."""
 
 _KV_TYPES: dict[KvType, int] = {"f16": llama_cpp.GGML_TYPE_F16, "q8_0": llama_cpp.GGML_TYPE_Q8_0}
 _NEVER = llama_cpp.ggml_abort_callback()
@@ -55,6 +59,8 @@ class Context:
             raise log.failure(model.path)
         self._log, self._path = log, model.path
         self._threads, self.threads = Threads(placement.threads), placement.threads
+        self._token_seconds = math.inf
+        """What a token took in the last batch that tells."""
         self._memory = llama_cpp.llama_get_memory(self.handle)
         self.has_cache = bool(self._memory)
         """Whether what was decoded is kept for later tokens: encoders and diffusion models have no memory."""
@@ -112,8 +118,8 @@ class Context:
 
         Args:
             batch: At most ``batch_size`` tokens, positions consecutive in each sequence.
-            interrupted: Asked every few milliseconds of a long batch whether to stop. The CPU back end asks
-                after each node of the graph; others run a batch to its end.
+            interrupted: Asked every few milliseconds of a long batch (``LONG_SECONDS``) whether to stop. The
+                CPU back end asks after each node of the graph; others run a batch to its end.
 
         Returns:
             False if it was interrupted; the cache is then as before the call.
@@ -124,18 +130,23 @@ class Context:
         """
         self._choose_threads(batch.size)
         began = time.perf_counter()
-        if interrupted is None or batch.size < INTERRUPT_TOKENS:
+        if interrupted is None or batch.size * self._token_seconds < LONG_SECONDS:
             status = llama_cpp.llama_decode(self.handle, batch.as_struct())
         else:
             status = self._decode_interruptibly(batch, interrupted)
         if status == 0:
-            self._threads.observe(batch.size, time.perf_counter() - began)
+            self._observe(batch.size, time.perf_counter() - began)
         if status == decode_status.NO_KV_SLOT:
             raise ContextFull(batch.size, self.length)
         if status == decode_status.ABORTED:
             return False
         decode_status.check(status)
         return True
+
+    def _observe(self, tokens: int, seconds: float) -> None:
+        self._threads.observe(tokens, seconds)
+        if tokens >= _TELLING_TOKENS:
+            self._token_seconds = seconds / tokens
 
     def save_energy(self, meter: Meter | None) -> None:
         """Choose threads by what ``meter`` tells, as ``Threads.save_energy``."""

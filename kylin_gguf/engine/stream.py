@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -42,11 +43,16 @@ class ClientStream:
         return self._ended and not self._queue
 
     def send(self, frame: frames.Frame) -> None:
-        """Queue ``frame`` and write what the client's buffer takes; nothing once the client has gone."""
+        """Queue ``frame`` and write what the client's buffer takes; nothing once the client has gone.
+
+        Who waits for the first text is let run at once.
+        """
         if self.closed:
             return
+        waited_for = False
         if frame["type"] in ("text", "reasoning"):
             if self._begun:
+                waited_for = True
                 self._begun()
                 self._begun = None
             text = frame["text"]
@@ -56,6 +62,10 @@ class ClientStream:
             self._queue.append(frames.encode(frame))
             self._ended = frame["type"] == "end"
         self.flush()
+        if waited_for:
+            # Linux wakes a socket's reader on the writer's core, where it would wait for the scheduler's next
+            # tick: the next token is being computed there by then.
+            os.sched_yield()
 
     def flush(self) -> None:
         """Write queued frames until the buffer is full or the queue empty."""

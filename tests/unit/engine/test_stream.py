@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 
@@ -32,6 +33,17 @@ def test_frames_arrive_in_order_and_the_end_drains(pair: tuple[ClientStream, soc
     assert not stream.drained
     stream.send(frames.end("stop"))
     assert read_all(client, stream) == [{"type": "text", "text": "你好"}, {"type": "end", "reason": "stop"}]
+
+
+def test_who_waits_for_the_first_text_is_let_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair()
+    seen: list[bytes] = []
+    monkeypatch.setattr(os, "sched_yield", lambda: seen.append(theirs.recv(1 << 16, socket.MSG_PEEK)))
+    stream = ClientStream(ours)
+    stream.send(frames.notice("loading", 0.5))
+    stream.send(frames.text("a"))
+    stream.send(frames.text("b"))
+    assert [list(frames.decode([data]))[-1] for data in seen] == [frames.text("a")]
 
 
 def test_a_slow_reader_blocks_and_loses_nothing(pair: tuple[ClientStream, socket.socket]) -> None:
