@@ -87,7 +87,8 @@ def _defaults(environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # All values as texts, as the environment has them: YAML 1.1 would make a boolean of "off".
+        content = yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -115,12 +116,13 @@ def _layers(environ: Mapping[str, str], flags: Mapping[str, Any]) -> Iterator[tu
 
 def _converted(origin: str, name: str, value: Any) -> Any:
     if name in _PATHS:
-        return Path(str(value)).expanduser()
+        return _path(origin, name, value)
     if name in _PATH_LISTS:
-        items = value.split(os.pathsep) if isinstance(value, str) else value
-        return tuple(Path(str(item)).expanduser() for item in items)
+        return tuple(_path(origin, name, item) for item in _items(origin, name, value, os.pathsep))
     if name in _TEXTS:
-        return str(value)
+        if not isinstance(value, str):
+            raise ConfigError(origin, name, f"'{value}' is not a text")
+        return value
     if name in _ADDRESS_LISTS:
         return _addresses(origin, name, value)
     if name in _CHOICES:
@@ -137,11 +139,29 @@ def _converted(origin: str, name: str, value: Any) -> Any:
     return number
 
 
+def _path(origin: str, name: str, value: Any) -> Path:
+    if not isinstance(value, str | Path) or not str(value):
+        raise ConfigError(origin, name, f"'{value}' is not a path")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:  # a user who does not exist
+        raise ConfigError(origin, name, f"'{value}' has no home directory") from error
+
+
+def _items(origin: str, name: str, value: Any, separator: str) -> list[Any]:
+    """Return the items of a list, or of a text between ``separator``; empty ones are none.
+
+    As a path, an empty one would be the current directory, from which nothing may be loaded.
+    """
+    items = value.split(separator) if isinstance(value, str) else value
+    if not isinstance(items, list | tuple):
+        raise ConfigError(origin, name, f"'{value}' is not a list")
+    return [item for item in items if item != ""]
+
+
 def _addresses(origin: str, name: str, value: Any) -> tuple[str, ...]:
     """Return addresses, of a list or separated by commas."""
-    items = value.split(",") if isinstance(value, str) else value
-    if not isinstance(items, list | tuple):
-        raise ConfigError(origin, name, f"'{value}' is not a list of addresses")
+    items = _items(origin, name, value, ",")
     addresses = tuple(dict.fromkeys(text for item in items if (text := str(item).strip())))
     for address in addresses:
         if not rpc.ADDRESS.fullmatch(address):

@@ -7,6 +7,7 @@ also when the work itself runs in a thread.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Coroutine
@@ -116,7 +117,7 @@ def run_async(
 def run_in_thread(
     kind: str, work: Callable[[ProgressCallback, Callable[[], bool]], T], detail: str = ""
 ) -> Job[T]:
-    """Start blocking ``work`` in a thread and return its job.
+    """Start blocking ``work`` in a thread of its own and return its job.
 
     ``work`` gets a progress callback, safe to call from its thread, and a function that says whether it
     should stop; it then raises Cancelled.
@@ -125,8 +126,8 @@ def run_in_thread(
     stop = threading.Event()
 
     def on_loop(callback: Callable[..., None], *arguments: object) -> None:
-        # The loop is closed only when the program ends while the thread winds down.
-        if not loop.is_closed():
+        # The loop is closed, a RuntimeError, only when the program ends while the thread winds down.
+        with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(callback, *arguments)
 
     job: Job[T] = Job(kind, detail)
@@ -140,5 +141,6 @@ def run_in_thread(
             on_loop(job._succeed, value)
 
     job._begin(stop.set)
-    loop.run_in_executor(None, run)
+    # Not one of the loop's threads: they are few, and a slow source would keep them from every other caller.
+    threading.Thread(target=run, name=f"{kind} {detail}").start()
     return job

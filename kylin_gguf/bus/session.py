@@ -42,6 +42,8 @@ class SessionObject(Published):
         super().__init__(registry, registry.new_path("session"), owner)
         self._session, self._switch_model = session, switch_model
         self._release = release
+        self.alone = False
+        """Whether it is there for one call, which closes it."""
         self._requests: list[RequestObject] = []
 
     async def generate(self, caller: str, options: dict[str, Any]) -> Reply:

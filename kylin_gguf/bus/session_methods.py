@@ -26,7 +26,7 @@ class SessionMethods(RootPart):
         """Method CreateSession."""
         if options.get("keep"):
             await self._check_user(caller)
-        return await self._publish(caller, lambda: self._service.create_session(options))
+        return (await self._publish(caller, lambda: self._service.create_session(options))).path
 
     async def open_session(self, caller: str, session_id: str, options: dict[str, Any]) -> str:
         """Method OpenSession."""
@@ -34,15 +34,13 @@ class SessionMethods(RootPart):
         opened = self._opened(caller, session_id)
         if opened is not None:
             return opened.path
-        return await self._publish(caller, lambda: self._service.open_session(session_id, options))
+        return (await self._publish(caller, lambda: self._service.open_session(session_id, options))).path
 
     async def ask(self, caller: str, session_id: str, prompt: str, options: dict[str, Any]) -> str:
         """Method Ask."""
         await self._check_user(caller)
-        if self._opened(caller, session_id) is not None:
-            raise Busy("holders of this session", 1)
-        path = await self._publish(caller, lambda: self._service.open_session(session_id, {}))
-        session = next(one for one in self.registry.of_kind(SessionObject) if one.path == path)
+        self._opened(caller, session_id, alone=True)
+        session = await self._publish(caller, lambda: self._service.open_session(session_id, {}), alone=True)
         try:
             return await session.complete(caller, prompt, options)
         finally:
@@ -61,25 +59,42 @@ class SessionMethods(RootPart):
     async def delete_session(self, caller: str, session_id: str) -> None:
         """Method DeleteSession."""
         await self._check_user(caller)
-        self._opened(caller, session_id)
+        self._held(caller, session_id)
         self._service.kept.delete(session_id)
 
-    async def _publish(self, caller: str, make: Callable[[], Awaitable[Session]]) -> str:
+    async def _publish(
+        self, caller: str, make: Callable[[], Awaitable[Session]], *, alone: bool = False
+    ) -> SessionObject:
         await self.registry.adopt(caller)
         release = self.registry.hold(caller, "sessions", names.MAX_SESSIONS)
         try:
             session = await make()
-            opened = self._opened(caller, session.kept_as)  # another call may have been quicker
+            # another call may have been quicker
+            opened = self._opened(caller, session.kept_as, alone=alone)
         except BaseException:
             release()
             raise
         if opened is not None:
             release()
-            return opened.path
+            return opened
         switch_model = self._service.switch_model
-        return self.registry.add(SessionObject(self.registry, caller, session, switch_model, release)).path
+        published = SessionObject(self.registry, caller, session, switch_model, release)
+        published.alone = alone
+        return self.registry.add(published)
 
-    def _opened(self, caller: str, session_id: str) -> SessionObject | None:
+    def _opened(self, caller: str, session_id: str, *, alone: bool = False) -> SessionObject | None:
+        """Return as ``_held`` what the caller can share.
+
+        Raises:
+            AccessDenied: as ``_held``.
+            Busy: a call wants it ``alone``, or has it.
+        """
+        session = self._held(caller, session_id)
+        if session is not None and (alone or session.alone):
+            raise Busy("holders of this session", 1)
+        return session
+
+    def _held(self, caller: str, session_id: str) -> SessionObject | None:
         """Return the caller's object for a kept session, if there is one.
 
         Raises:

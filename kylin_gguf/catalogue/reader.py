@@ -93,12 +93,13 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     """A safe loader that refuses a key given twice, which YAML forbids and PyYAML lets pass."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"'{key}' is given twice", node.start_mark
+                    None, None, f"'{key.value}' is given twice", key.start_mark
                 )
+            seen.add(str(key.value))
         return super().construct_mapping(node, deep)
 
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from kylin_gguf import config
 from kylin_gguf.bus.client import Client
-from kylin_gguf.cli import output
+from kylin_gguf.cli import given, output
 from kylin_gguf.cli.consent import ask
 from kylin_gguf.cli.errors import exit_code
 from kylin_gguf.cli.models import AsJson, Model, reference
-from kylin_gguf.errors import FileMissing, InvalidValue, ModelNotInstalled, UnsupportedModel, UsageError
+from kylin_gguf.errors import InvalidValue, ModelNotInstalled, UnsupportedModel, UsageError
 from kylin_gguf.translation import translate as _
 
 LINE_FORM = 'a JSON object {"id", "utterance"}'
@@ -65,11 +63,7 @@ def act(  # noqa: PLR0913, PLR0917 — one parameter for each option
 
 
 def _requests(batch: str) -> Iterator[dict[str, Any]]:
-    try:
-        lines = (sys.stdin.read() if batch == "-" else Path(batch).read_text(encoding="utf-8")).splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileMissing(batch, str(error)) from error
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(given.lines(batch), 1):
         if not line.strip():
             continue
         try:

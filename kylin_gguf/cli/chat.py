@@ -16,16 +16,11 @@ from rich.console import Console
 from kylin_gguf import catalogue, config
 from kylin_gguf.bus.client import Client
 from kylin_gguf.bus.client_session import Answer, ClientSession, failure_of
-from kylin_gguf.cli import output
+from kylin_gguf.cli import given, output
 from kylin_gguf.cli.consent import ask
 from kylin_gguf.cli.conversation import Conversation, elsewhere
 from kylin_gguf.cli.models import AsJson, Model, reference
-from kylin_gguf.errors import (
-    FileMissing,
-    KylinError,
-    NothingToConfirm,
-    UnknownModel,
-)
+from kylin_gguf.errors import KylinError, NothingToConfirm, UnknownModel
 from kylin_gguf.frames import Frame
 from kylin_gguf.records import Settings
 from kylin_gguf.store import notice
@@ -86,13 +81,13 @@ def chat(  # noqa: PLR0913, PLR0917 — one parameter for each option
         "seed": seed,
         "max_tokens": max_tokens,
         "stop": stop,
-        "grammar": _read(grammar) if grammar else None,
+        "grammar": given.text(str(grammar)) if grammar else None,
         "mode": "assistant" if assistant else None,
     }
     show = _Json() if as_json else _Text(stats)
     settings = config.load()
     if not question and not sys.stdin.isatty():
-        question = sys.stdin.read()
+        question = given.text(given.STDIN)
     with asyncio.Runner() as runner:
         client = runner.run(Client.connect(settings))
         try:
@@ -107,13 +102,6 @@ def chat(  # noqa: PLR0913, PLR0917 — one parameter for each option
                 talk.hold(settings.state_dir / "chat_history")
         finally:
             runner.run(client.close())
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileMissing(str(path), str(error)) from error
 
 
 def _greet(settings: Settings, model: str, host: str) -> None:

@@ -107,7 +107,7 @@ class Conversation:
             document = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise FileMissing(str(path), str(error)) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidValue("FILE", str(path), _("a conversation that /save has written")) from error
         self._run(self._session.import_(document))
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from kylin_gguf import config
 from kylin_gguf.bus.client import Client
-from kylin_gguf.cli import output
+from kylin_gguf.cli import given, output
 from kylin_gguf.cli.models import AsJson, Model, reference
-from kylin_gguf.errors import FileMissing, InvalidValue
+from kylin_gguf.errors import InvalidValue
 from kylin_gguf.translation import translate as _
 
 
@@ -45,24 +43,15 @@ def embed(
     """Command ``embed``."""
     if bool(texts) == bool(lines):
         raise InvalidValue("embed", lines, _("either texts or --lines FILE"))
-    asyncio.run(_embed(texts or _read(lines), reference(model), as_json))
-
-
-def _read(path: str) -> list[str]:
-    try:
-        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileMissing(path, str(error)) from error
-    # Only \n ends a line here: the other ends of str.splitlines occur within texts.
-    return text.removesuffix("\n").split("\n")
+    asyncio.run(_embed(texts or given.lines(lines), reference(model), as_json))
 
 
 async def _embed(texts: list[str], model: str, as_json: bool) -> None:
     """Print in order, as results come."""
     async with await Client.connect(config.load()) as client:
-        given = iter(texts)
+        remaining = iter(texts)
         async for vector in client.embed(texts, model):
-            text = next(given)
+            text = next(remaining)
             if as_json:
                 output.print_json({"text": text, "vector": vector})
             else:

@@ -137,7 +137,7 @@ def info(
     as_json: AsJson = False,
 ) -> None:
     """Command ``info``."""
-    meant = None if Path(model).exists() else open_store().find(model)
+    meant = None if os.path.isfile(model) else open_store().find(model)
     if isinstance(meant, RemoteModel):
         _show_remote(meant, as_json=as_json)
         return

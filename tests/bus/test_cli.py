@@ -29,7 +29,7 @@ def environment(server: Server, bus_address: str, tmp_path: Path) -> dict[str, s
 def run(environment: dict[str, str]) -> Run:
     """A function that runs the program and returns its status, output and complaints."""
 
-    async def run(*arguments: str, text: str = "") -> tuple[int, str, str]:
+    async def run(*arguments: str, text: str | bytes = "") -> tuple[int, str, str]:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "kylin_gguf", *arguments),
             stdin=asyncio.subprocess.PIPE,
@@ -37,7 +37,8 @@ def run(environment: dict[str, str]) -> Run:
             stderr=asyncio.subprocess.PIPE,
             env=environment,
         )
-        output, complaints = await process.communicate(text.encode())
+        given = text if isinstance(text, bytes) else text.encode()
+        output, complaints = await process.communicate(given)
         return process.returncode or 0, output.decode(), complaints.decode()
 
     return run
@@ -141,6 +142,9 @@ async def test_conversation_on_a_terminal(
         await say("/clear")
         await say(f"/load {tmp_path}/none.json")
         await expect("none.json")
+        (tmp_path / "deep.json").write_text("[" * 100_000)
+        await say(f"/load {tmp_path}/deep.json")
+        await expect("a conversation that /save has written")
         await say(f"/load {tmp_path}/talk.json")
         await say("/exit")
         assert await asyncio.wait_for(process.wait(), 30) == 0
@@ -191,6 +195,19 @@ async def test_act_on_a_batch_keeps_order(run: Run) -> None:
     assert status == 0
     assert [one["id"] for one in found] == list(range(6))
     assert [one["command"] for one in found] == ["volume.set", None] * 3
+
+
+async def test_only_a_newline_ends_a_line_of_a_batch(run: Run) -> None:
+    line = json.dumps({"id": 1, "utterance": "louder\u2028and\x85louder"}, ensure_ascii=False)
+    status, output, _ = await run("act", "--batch", "-", "--json", text=f"{line}\r\n\n")
+    assert (status, json.loads(output)["id"]) == (0, 1)
+
+
+@pytest.mark.parametrize("command", [["chat"], ["act", "--batch", "-"], ["embed", "--lines", "-"]])
+async def test_what_is_no_text_is_refused(run: Run, environment: dict[str, str], command: list[str]) -> None:
+    environment["PYTHONIOENCODING"] = "utf-8:strict"  # as in the locales of most users
+    status, output, complaints = await run(*command, text=b"\xff\xfe")
+    assert (status, output, len(complaints.splitlines())) == (13, "", 1)
 
 
 @pytest.mark.parametrize("line", ["not json", "[]", '{"id": 1}', '"text"'])

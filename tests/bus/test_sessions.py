@@ -237,6 +237,21 @@ async def test_one_turn_in_one_call(serving: Serving, bus_address: str) -> None:
             assert await stranger.ask(kept_as, "b") == "first:5 b"
 
 
+async def test_a_session_that_answers_one_call_is_not_shared(serving: Serving, bus_address: str) -> None:
+    async with serving(), connected(bus_address) as client:
+        session = await client.create_session(keep=True)
+        kept_as = await session.kept_as()
+        await session.close()
+        asking = {asyncio.ensure_future(client.ask(kept_as, "FOREVER")) for _ in range(2)}
+        (refused,), (going_on,) = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+        for too_many in (refused, client.open_session(kept_as)):
+            with pytest.raises(errors.Busy, match="holders"):
+                await too_many
+        assert [one["open"] for one in await client.list_sessions()] == [True]
+        assert not going_on.done()
+        going_on.cancel()
+
+
 async def test_frames_come_as_signals_to_a_client_without_descriptors(
     serving: Serving, bus_address: str
 ) -> None:

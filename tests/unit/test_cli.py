@@ -155,6 +155,18 @@ def test_info_of_files(run: Run, tmp_path: Path) -> None:
     assert run("info", "cut.gguf")[0] == EXIT_CODES[errors.TruncatedGguf]
 
 
+def test_info_finds_a_name_beside_a_folder_of_that_name(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KYLIN_GGUF_MODELS_DIR", str(tmp_path / "models"))
+    for folder in ("models", "tiny"):
+        (tmp_path / folder).mkdir()
+    write_model(tmp_path / "models" / "tiny.gguf")
+    assert run("info", "tiny")[0] == 0
+    assert run("info", "./tiny")[0] == EXIT_CODES[errors.FileMissing]
+    assert run("info", "x" * 300)[0] == EXIT_CODES[errors.UnknownModel]
+
+
 def test_paths_are_made_absolute_for_the_service(run: Run, tmp_path: Path) -> None:
     assert models.reference("qwen3-0.6b") == "qwen3-0.6b"
     assert models.reference("") == ""

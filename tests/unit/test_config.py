@@ -43,6 +43,14 @@ def test_base_directories_are_honoured_when_absolute(environ: dict[str, str], tm
         ("contxt_length: 1", "contxt_length", "context_length"),
         ("context_length: many", "context_length", "number"),
         ("context_length: 5", "context_length", "128"),
+        ("threads: 2.7", "threads", "number"),
+        ("threads: true", "threads", "number"),
+        ("models_dir:", "models_dir", "path"),
+        ("models_dir: [/a]", "models_dir", "path"),
+        ("models_dir: ~nobody-of-this-name/models", "models_dir", "home"),
+        ("native_dirs: {/a: /b}", "native_dirs", "list"),
+        ("commands_dirs: [[/a]]", "commands_dirs", "path"),
+        ("device: [cpu]", "device", "text"),
         ("- a list", "file", "mapping"),
         ("a: [", "file", ""),
     ],
@@ -56,6 +64,23 @@ def test_errors_name_file_key_and_remedy(
         config.load(environ=environ)
     assert (caught.value.origin, caught.value.key) == (str(path), key)
     assert reason in caught.value.reason
+
+
+def test_a_file_means_what_it_says(environ: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / ".config" / "kylin-gguf" / "config.yaml"
+    path.write_text(
+        "speculation: off\ndefault_model:\ndevice: 3\nnative_dirs: [/a, /b]\nidle_unload_s: 1.5\n"
+    )
+    settings = config.load(environ=environ)
+    assert (settings.speculation, settings.default_model, settings.device) == ("off", "", "3")
+    assert (settings.native_dirs, settings.idle_unload_s) == ((Path("/a"), Path("/b")), 1.5)
+
+
+@pytest.mark.parametrize(("value", "expected"), [("", ()), ("/a:", (Path("/a"),)), (":", ())])
+def test_no_list_of_directories_means_the_current_one(
+    environ: dict[str, str], value: str, expected: tuple[Path, ...]
+) -> None:
+    assert config.load(environ=environ | {"KYLIN_GGUF_NATIVE_DIRS": value}).native_dirs == expected
 
 
 def test_reading_settings_creates_nothing(environ: dict[str, str], tmp_path: Path) -> None:

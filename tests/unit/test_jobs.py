@@ -52,6 +52,17 @@ async def test_thread_sees_cancel() -> None:
     assert job.state == "cancelled"
 
 
+async def test_jobs_leave_the_loops_threads_alone() -> None:
+    finish = threading.Event()
+    jobs = [run_in_thread("pull", lambda _progress, _cancelled: finish.wait(20)) for _ in range(40)]
+    try:
+        async with asyncio.timeout(10):
+            await asyncio.to_thread(lambda: None)
+    finally:
+        finish.set()
+    assert all(await asyncio.gather(*(job.result for job in jobs)))
+
+
 async def test_known_errors_pass_and_defects_are_generic(caplog: pytest.LogCaptureFixture) -> None:
     async def refuse(progress: ProgressCallback) -> None:
         raise Busy("jobs", 1)
