@@ -71,11 +71,14 @@ def drawn(rows: Sequence[Row], count: int) -> list[Row]:
 
 
 def catalogue(rows: Sequence[Row]) -> CommandCatalogue:
-    """Return a catalogue in which each intent is a command without arguments."""
+    """Return a catalogue in which each intent is a command without arguments, described by its name."""
     examples: dict[str, dict[str, Example]] = {}
     for row in rows:
         examples.setdefault(row.intent, {})[row.text] = Example(row.text, row.intent)
-    commands = (Command(intent, {}, (), tuple(of.values())) for intent, of in examples.items())
+    commands = (
+        Command(intent, {"en": intent.replace("_", " ")}, (), tuple(of.values()))
+        for intent, of in examples.items()
+    )
     return CommandCatalogue("massive", tuple(commands))
 
 

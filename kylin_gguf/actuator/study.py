@@ -19,6 +19,7 @@ from kylin_gguf.actuator.readout import KIND, Readout
 from kylin_gguf.actuator.ridge import Vector
 from kylin_gguf.actuator.shortlist import Meaning, Shortlist, meaning_of
 from kylin_gguf.actuator.word_study import ModelFile, WordStudy
+from kylin_gguf.actuator.wording import normalise
 from kylin_gguf.errors import KylinError, ModelNotInstalled, TextTooLong, UnsupportedModel
 from kylin_gguf.records import Progress, ProgressCallback, no_progress
 
@@ -187,13 +188,20 @@ class _Lesson:
 
 
 def _choose(index: Index, each: int) -> Iterator[tuple[str, Meaning]]:
-    """Yield examples with their meanings: always the same ones, spread by their hashes over all there are."""
+    """Yield texts with their meanings: always the same examples, spread by their hashes over all there are,
+    and what commands are described as."""
     counts: dict[Meaning, int] = {}
     for example in sorted(index.shortlist.examples, key=lambda example: _digest(example.text)):
         meaning = meaning_of(example)
         counts[meaning] = counts.get(meaning, 0) + 1
         if counts[meaning] <= (each if meaning.command else OF_NONE):
             yield index.written.get(example, example).text, meaning
+    for command in index.catalogue.commands:
+        # Of a command that means this or that by its arguments, a description does not say which.
+        meanings = tuple(dict.fromkeys(map(meaning_of, command.examples)))
+        if len(meanings) == 1:
+            for text in command.description.values():
+                yield normalise(text), meanings[0]
 
 
 def _digest(*parts: object) -> str:

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kylin_gguf.actuator.readout import MAX_TRUST, RIDGE, Readout
+from kylin_gguf.actuator.gaussian_head import GaussianHead
+from kylin_gguf.actuator.kernel_head import KernelHead
+from kylin_gguf.actuator.readout import MAX_TRUST, Readout
 from kylin_gguf.actuator.shortlist import Meaning
 
 MEANINGS = [Meaning(name) for name in ("volume.get", "volume.mute", "window.style")] + [Meaning(None)]
@@ -18,6 +20,22 @@ def clusters(noise: float, each: int = 30, width: int = 24) -> tuple[np.ndarray,
     centres = random.standard_normal((len(MEANINGS), width))
     rows = [centre + noise * random.standard_normal((each, width)) for centre in centres]
     return np.concatenate(rows).astype(np.float32), [m for m in MEANINGS for _ in range(each)]
+
+
+def corners() -> tuple[np.ndarray, list[Meaning]]:
+    """Return two classes in opposite corners of a square each, which no line parts."""
+    random = np.random.default_rng(3)
+    signs = random.choice([-1.0, 1.0], (200, 2))
+    states = np.concatenate([signs + 0.1 * random.standard_normal((200, 2)), np.ones((200, 1))], axis=1)
+    return states.astype(np.float32), [MEANINGS[0] if a * b > 0 else MEANINGS[1] for a, b in signs]
+
+
+def long_clouds() -> tuple[np.ndarray, list[Meaning]]:
+    """Return few examples of classes that all spread in the same directions."""
+    random = np.random.default_rng(5)
+    spread = np.where(np.arange(24) < 4, 6.0, 0.7)
+    rows = [centre + spread * random.standard_normal((12, 24)) for centre in random.standard_normal((4, 24))]
+    return np.concatenate(rows).astype(np.float32), [m for m in MEANINGS for _ in range(12)]
 
 
 def test_what_is_learnt_is_recognised() -> None:
@@ -34,23 +52,21 @@ def test_states_that_say_nothing_are_hardly_trusted() -> None:
     assert noisy < 0.4
 
 
+def test_the_head_is_taken_that_understands_more_of_what_is_left_out() -> None:
+    assert isinstance(Readout.fit(*corners()).head, KernelHead)
+    assert isinstance(Readout.fit(*long_clouds()).head, GaussianHead)
+
+
 def test_half_the_odds_of_an_example_left_out() -> None:
-    """The closed form is what leaving each example out of the regression really gives."""
-    states, meanings = clusters(noise=3.0, each=70)
+    states, meanings = clusters(noise=3.5, each=70)
     readout = Readout.fit(states, meanings)
-    points = readout.points.T.astype(np.float64)
-    kernel = np.exp(points @ points.T - 1)
-    wanted = np.array([[float(m == k) for k in readout.meanings] for m in meanings])
-    wanted -= wanted.mean(axis=0)
-    right = 0
-    for i in range(len(states)):
-        rest = [j for j in range(len(states)) if j != i]
-        gram = kernel[np.ix_(rest, rest)] + RIDGE * np.eye(len(rest))
-        outputs = kernel[i, rest] @ np.linalg.solve(gram, wanted[rest])
-        right += readout.meanings[int(outputs.argmax())] == meanings[i]
-    share = right / len(states)
-    assert 0.3 < share < 0.65
-    assert readout.trust == pytest.approx(share / (2 * (1 - share)), rel=1e-4)
+    mean = states.mean(axis=0)
+    points = (states - mean) / np.linalg.norm(states - mean, axis=1, keepdims=True) @ readout.axes
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    classes = np.array([readout.meanings.index(meaning) for meaning in meanings], np.int32)
+    shares = [head.fit(points, classes, len(readout.meanings))[1] for head in (KernelHead, GaussianHead)]
+    assert 0.3 < max(shares) < 0.65
+    assert readout.trust == pytest.approx(max(shares) / (2 * (1 - max(shares))), rel=1e-4)
 
 
 def test_what_is_kept_says_the_same() -> None:
@@ -63,11 +79,7 @@ def test_what_is_kept_says_the_same() -> None:
 
 
 def test_classes_that_no_line_parts_are_told_apart() -> None:
-    random = np.random.default_rng(3)
-    corners = random.choice([-1.0, 1.0], (200, 2))
-    states = np.concatenate([corners + 0.1 * random.standard_normal((200, 2)), np.ones((200, 1))], axis=1)
-    meanings = [MEANINGS[0] if a * b > 0 else MEANINGS[1] for a, b in corners]
-    assert Readout.fit(states.astype(np.float32), meanings).trust == MAX_TRUST
+    assert Readout.fit(*corners()).trust == MAX_TRUST
 
 
 READOUT = Readout.fit(*clusters(noise=0.5))

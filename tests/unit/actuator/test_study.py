@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from kylin_gguf.actuator.catalogue import Command
 from kylin_gguf.actuator.interpret import Interpretation, Interpreter
 from kylin_gguf.actuator.reader import load
 from kylin_gguf.actuator.shipped import SHIPPED_COMMANDS
 from kylin_gguf.actuator.shortlists import IN_PACKAGE, Shortlists
 from kylin_gguf.actuator.study import EACH, OF_NONE, Study
+from kylin_gguf.actuator.wording import normalise
 from kylin_gguf.errors import ModelNotInstalled, TextTooLong, UnsupportedModel, WorkerDied
 from kylin_gguf.records import ExecutorAddress, Progress, no_progress
 from tests.unit.actuator.models import Model
@@ -30,6 +32,12 @@ CATALOGUE = load(SHIPPED_COMMANDS)
 
 def make(directory: Path) -> Interpreter:
     return Interpreter(CATALOGUE, Shortlists(IN_PACKAGE).of, Study(directory))
+
+
+def descriptions(command: Command) -> list[str]:
+    """Return what a command is described as, if it is what all its examples mean."""
+    means_one = len({example.forms for example in command.examples}) == 1
+    return [normalise(text) for text in command.description.values()] if means_one else []
 
 
 async def ask(interpreter: Interpreter, model: Model) -> Interpretation:
@@ -67,7 +75,9 @@ async def test_examples_are_shown_once_and_spread_over_all_meanings(tmp_path: Pa
     events: list[Progress] = []
     await interpreter.learn(model, events.append)
     written = {example.text: example.command for example in CATALOGUE.examples()}
-    shown = [written[text] for text in model.learnt]
+    described = [text for command in CATALOGUE.commands for text in descriptions(command)]
+    assert model.learnt[-len(described) :] == described
+    shown = [written[text] for text in model.learnt[: -len(described)]]
     assert set(shown) == set(written.values())
     assert shown.count(None) == OF_NONE
     assert len(shown) < EACH * 200 + OF_NONE < len(written)
