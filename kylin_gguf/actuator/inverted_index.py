@@ -32,7 +32,8 @@ class InvertedIndex:
     @staticmethod
     def of(features: Sequence[set[Feature]]) -> InvertedIndex:
         """Return the index of documents that have these ``features``."""
-        counts = Counter(feature for one in features for feature in one)
+        # Sets have another order in each process, and a package must not depend on it.
+        counts = dict(sorted(Counter(feature for one in features for feature in one).items()))
         rows = {feature: row for row, feature in enumerate(counts)}
         starts = np.cumsum([0, *counts.values()], dtype=np.int32)
         rarity = np.array([_rarity(n, len(features)) for n in counts.values()], np.float32)
@@ -57,7 +58,7 @@ class InvertedIndex:
         what an utterance says beyond the examples makes it less like them."""
         unseen = _rarity(0, self.count)
         raw = {}
-        for feature in features:
+        for feature in sorted(features):  # sums round by their order
             row = self.rows.get(feature)
             raw[feature] = WEIGHTS[feature[0]] * (unseen if row is None else float(self.rarity[row]))
         length = math.sqrt(sum(weight * weight for weight in raw.values())) or 1.0

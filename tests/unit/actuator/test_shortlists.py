@@ -1,5 +1,8 @@
 """What training came to is kept, found again, and never trusted when it is something else."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +54,21 @@ def test_another_directory_is_only_read(
     Shortlists(tmp_path / "cache", tmp_path / "package").of(catalogue)
     assert not seen
     assert not (tmp_path / "cache").exists()
+
+
+def test_every_process_makes_the_same_file(tmp_path: Path) -> None:
+    train = (
+        "import pathlib, sys; from kylin_gguf.actuator import reader, shortlists;"
+        "from tests.unit.actuator.catalogues import PLAYER;"
+        "shortlists.Shortlists(pathlib.Path(sys.argv[1])).of(reader.parse(PLAYER, 'player'))"
+    )
+    made = []
+    for seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": seed}
+        subprocess.run([sys.executable, "-c", train, str(tmp_path / seed)], env=environment, check=True)
+        made.append({path.name: path.read_bytes() for path in (tmp_path / seed).iterdir()})
+    assert made[0] == made[1]
+    assert len(made[0]) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 half an archive"])
