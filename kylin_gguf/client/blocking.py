@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from kylin_gguf import config
 from kylin_gguf.bus.client import Client
@@ -23,6 +22,49 @@ from kylin_gguf.records import Entry, Message, ProgressCallback, no_progress
 T = TypeVar("T")
 
 
+class _Call(Generic[T]):
+    """What a coroutine comes to, waited for outside its loop.
+
+    An interruption is raised between any two instructions of Python: within a ``concurrent.futures.Future``
+    it can leave the lock behind that the loop then waits for. Here nothing is lost by one, and ``result`` can
+    be asked again.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> None:
+        self._loop, self._coroutine = loop, coroutine
+        self._task: asyncio.Task[T] | None = None
+        self._ended = False
+        self._waiting = threading.Lock()  # taken until the end; of C, and so never half taken
+        self._waiting.acquire()
+
+    def result(self) -> T:
+        """Have the coroutine run, if it does not yet, and wait for its end; raises what it raises."""
+        self._loop.call_soon_threadsafe(self._begin)
+        while not self._ended:
+            self._waiting.acquire()
+        assert self._task is not None, "it has ended"
+        return self._task.result()
+
+    def cancel(self) -> None:
+        """End the coroutine, begun or not."""
+        self._loop.call_soon_threadsafe(self._drop)
+
+    def _begin(self) -> None:
+        if self._task is None:
+            self._task = self._loop.create_task(self._coroutine)
+            self._task.add_done_callback(self._end)
+
+    def _end(self, _: asyncio.Task[T]) -> None:
+        self._ended = True
+        self._waiting.release()
+
+    def _drop(self) -> None:
+        if self._task is None:
+            self._coroutine.close()
+        else:
+            self._task.cancel()
+
+
 class _Loop:
     """An event loop in a thread that does not keep the program from ending."""
 
@@ -31,15 +73,15 @@ class _Loop:
         self._thread = threading.Thread(target=self._loop.run_forever, name="kylin-gguf", daemon=True)
         self._thread.start()
 
-    def begin(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+    def call(self, coroutine: Coroutine[Any, Any, T]) -> _Call[T]:
+        return _Call(self._loop, coroutine)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        future = self.begin(coroutine)
+        call = self.call(coroutine)
         try:
-            return future.result()
+            return call.result()
         except BaseException:
-            future.cancel()  # does nothing when it was the coroutine that failed
+            call.cancel()  # does nothing when it was the coroutine that failed
             raise
 
     def stop(self) -> None:
@@ -227,14 +269,14 @@ class BlockingAnswer:
     def __init__(self, loop: _Loop, answer: Answer) -> None:
         self._loop, self._answer = loop, answer
         self._frames: AsyncIterator[Frame] = aiter(answer)
-        self._next: Future[Frame | None] | None = None
+        self._next: _Call[Frame | None] | None = None
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Frame:
         """Return the next frame; raises ServiceUnavailable when the stream breaks off."""
-        self._next = self._next or self._loop.begin(self._advance())
+        self._next = self._next or self._loop.call(self._advance())
         frame = self._next.result()
         self._next = None
         if frame is None:

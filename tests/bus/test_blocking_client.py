@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -88,6 +90,58 @@ async def test_a_cancelled_answer_ends_and_a_closed_one_stops() -> None:
     async with asyncio.timeout(20):
         while echo.EchoEngine.running:
             await asyncio.sleep(0.01)
+
+
+INTERRUPTED = """
+import signal, sys
+from kylin_gguf.client import BlockingClient
+
+enough, seen, waiting = int(sys.argv[1]), 0, False
+
+def interrupt(*_):
+    global seen, waiting
+    seen += 1
+    if waiting:
+        waiting = False
+        raise KeyboardInterrupt
+
+signal.signal(signal.SIGINT, interrupt)
+with BlockingClient() as client:
+    answer = client.create_session().generate("FOREVER")
+    print("begun", flush=True)
+    while seen < enough:
+        try:
+            waiting = True
+            for _ in answer:
+                pass
+        except KeyboardInterrupt:
+            pass
+    waiting = False
+    answer.cancel()
+    print([frame["type"] for frame in answer], flush=True)
+"""
+
+
+@pytest.mark.usefixtures("serving")
+async def test_no_interruption_stops_the_client_for_good() -> None:
+    """Whatever a Ctrl-C comes into the midst of, the answer goes on, can be cancelled, and ends."""
+    program = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", INTERRUPTED, "2000", stdout=asyncio.subprocess.PIPE
+    )
+    assert program.stdout
+    try:
+        async with asyncio.timeout(60):
+            assert await program.stdout.readline() == b"begun\n"
+            last = asyncio.ensure_future(program.stdout.readline())
+            while not last.done():
+                program.send_signal(signal.SIGINT)
+                await asyncio.sleep(0)
+            assert (await last).endswith(b"'end']\n")
+            assert await program.wait() == 0
+    finally:
+        if program.returncode is None:
+            program.kill()
+            await program.wait()
 
 
 @pytest.mark.usefixtures("serving")
