@@ -19,10 +19,11 @@ log = logging.getLogger(__name__)
 
 NO_MEMORY = re.compile(
     r"(failed|unable) to allocate|not enough space|out of memory|ErrorOutOf(Device|Host)Memory"
-    r"|cudaMalloc failed|std::bad_alloc|MemoryError",
+    r"|cudaMalloc failed|std::bad_alloc|MemoryError|cannot allocate memory (?!in static TLS)",
     re.IGNORECASE,
 )
-"""How llama.cpp, ggml and its back ends put it, in build 11312; C++ and Python, when it ends a process."""
+"""How llama.cpp, ggml and its back ends put it, in build 11312; C++, Python and glibc, when it
+ends a process. Of the static TLS block there is no more to be had for a smaller model either."""
 
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 _LEVELS = {7: logging.DEBUG, 6: logging.INFO, 5: logging.INFO, 4: logging.WARNING}  # the rest: errors

@@ -44,6 +44,8 @@ def test_what_came_while_it_held_is_forgotten_or_said_late(caplog: pytest.LogCap
         ("alloc_tensor_range: failed to allocate Vulkan0 buffer of size 5242880", OutOfMemory),
         ("error loading model: unable to allocate CUDA0 buffer", OutOfMemory),
         ("error loading model: vk::Device::allocateMemory: ErrorOutOfDeviceMemory", OutOfMemory),
+        ("cannot allocate memory for thread-local data: ABORT", OutOfMemory),
+        ("libgomp.so.1: cannot allocate memory in static TLS block", LoadFailed),
         ("error loading model: unknown model architecture: 'x'", LoadFailed),
     ],
 )
