@@ -24,6 +24,10 @@ cores gets two thirds of one."""
 GLANCE_S = 0.25
 """How often the use of the cores is looked at; it is counted in hundredths of a second."""
 
+FIRST_GLANCE_S = 0.1
+"""After a pause it is looked at sooner: until then steps may have a thread too many, and take five times as
+long."""
+
 FORGET_S = 5.0
 """A pause after which the others may have ended, too: steps begin with all threads again."""
 
@@ -90,7 +94,7 @@ class Threads:
         self._cores = cores or os.cpu_count() or most
         self._others = others or used_by_others()
         self._clock = clock
-        self._glanced = clock()
+        self._glanced, self._look_after = clock(), GLANCE_S
         self._worked = 0.0
         """Seconds of steps since."""
         self._use = 0.0
@@ -128,7 +132,7 @@ class Threads:
 
     def next(self, tokens: int) -> int:
         """Return how many threads to use for a step of ``tokens`` that begins now."""
-        if self._most > 1 and self._clock() - self._glanced >= GLANCE_S:
+        if self._most > 1 and self._clock() - self._glanced >= self._look_after:
             self._glance()
         if self._thrift and not self._crowded:
             return self._thrift.next(tokens)
@@ -136,16 +140,16 @@ class Threads:
 
     def _glance(self) -> None:
         """Look at what others used during the last steps. Only what two glances agree on is believed, and
-        nothing that was seen while we paused: it may be over."""
+        nothing that was seen only while we paused: it may be over."""
         now = self._clock()
         seconds, worked = now - self._glanced, self._worked
-        self._glanced, self._worked = now, 0.0
+        self._glanced, self._worked, self._look_after = now, 0.0, GLANCE_S
         use = self._others()
         if worked >= seconds / 2:
             before, self._use = self._use, use
             self._believe(min(before, use), max(before, use))
         elif seconds - worked > FORGET_S:
-            self._use = 0.0
+            self._use, self._look_after = use, FIRST_GLANCE_S
             self._use_all()
 
     def _believe(self, least: float, most: float) -> None:

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kylin_gguf.engine.threads import FIRST_WAIT, GLANCE_S, PROBE_STEPS, Threads, used_by_others
+from kylin_gguf.engine.threads import (
+    FIRST_GLANCE_S,
+    FIRST_WAIT,
+    FORGET_S,
+    GLANCE_S,
+    PROBE_STEPS,
+    Threads,
+    used_by_others,
+)
 
 # Seconds of one step by threads, alone and beside one and two busy programs on two cores.
 TWO_CORES = ({1: 0.0197, 2: 0.0160}, {1: 0.0192, 2: 0.0400}, {1: 0.0263, 2: 0.0385})
@@ -87,6 +95,15 @@ def test_after_a_long_pause_every_core_has_a_thread() -> None:
     assert machine.counts[-1] == 1, "a short pause says nothing"
     machine.now += 60.0
     assert machine.threads.next(1) == 2
+
+
+def test_programs_that_computed_all_through_a_pause_are_believed_at_the_first_look() -> None:
+    machine = Machine(2)
+    machine.use = 1.0
+    machine.now += FORGET_S + 1
+    machine.run(TWO_CORES[2], FIRST_GLANCE_S + 0.1)
+    assert machine.counts[0] == 2
+    assert machine.counts[-1] == 1
 
 
 def test_a_machine_where_threads_pay_all_the_same_gets_them() -> None:
