@@ -98,10 +98,11 @@ _ORDER = (
         "convert/steps",
         "total_s",
         {
-            "en": "A checkpoint of 1.5B weights to Q4_K_M, with an importance matrix of 4 chunks",
-            "zh": "1.5B 检查点转为 Q4_K_M，含 4 块的重要性矩阵",
+            "en": "A checkpoint of 1.5B weights to Q4_K_M, with an importance matrix of 8 chunks",
+            "zh": "1.5B 检查点转为 Q4_K_M，含 8 块的重要性矩阵",
         },
         model="f16",
+        parameters="chunks 8",
         peer="llama.cpp's tools",
         peer_words={"en": "llama.cpp's converter and tools", "zh": "llama.cpp 的转换脚本与工具"},
     ),
