@@ -44,12 +44,14 @@ _ORDER = (
         "actuator/latency",
         "p50",
         {"en": "From words to one of 80 commands, median", "zh": "从话语到 80 条命令之一，中位数"},
+        parameters="utterances 40",
         peer_words=_CACHED,
     ),
     Headline(
         "actuator/latency",
         "right",
         {"en": "Right, rightly silent included", "zh": "正确率，含该沉默时沉默"},
+        parameters="utterances 40",
         peer_words=_CACHED,
     ),
     Headline(
