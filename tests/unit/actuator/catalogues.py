@@ -1,4 +1,4 @@
-"""Catalogues for tests: one with every type of argument, and a small one to begin with."""
+"""Catalogues for tests: one with every type of argument, a small one to begin with, and one to add."""
 
 FIRST = """
 version: 1
@@ -19,6 +19,14 @@ commands:
 negatives:
   zh: [你好, 今天天气怎么样, 讲个笑话, 打开钱包]
   en: [hello, what's the weather like, tell me a joke, open the wallet]
+"""
+
+WALLET = """
+version: 1
+commands:
+  open:
+    description: {zh: 打开钱包, en: Open the wallet}
+    examples: {zh: [打开钱包, 看看我的钱包], en: [open my wallet, show the wallet]}
 """
 
 PLAYER = """

@@ -16,17 +16,11 @@ from kylin_gguf.actuator.study import EACH, OF_NONE, Study
 from kylin_gguf.actuator.wording import normalise
 from kylin_gguf.errors import ModelNotInstalled, TextTooLong, UnsupportedModel, WorkerDied
 from kylin_gguf.records import ExecutorAddress, Progress, no_progress
+from tests.unit.actuator.catalogues import WALLET
 from tests.unit.actuator.models import Model
 
 DOUBTFUL = "音乐播放器音量"
 """Nothing in it says which way."""
-WALLET = """
-version: 1
-commands:
-  open:
-    description: {zh: 打开钱包, en: Open the wallet}
-    examples: {zh: [打开钱包, 看看我的钱包], en: [open my wallet, show the wallet]}
-"""
 CATALOGUE = load(SHIPPED_COMMANDS)
 
 

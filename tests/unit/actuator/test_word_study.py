@@ -21,16 +21,10 @@ from kylin_gguf.actuator.word_tables import WordTables
 from kylin_gguf.records import ExecutorAddress, no_progress
 from kylin_gguf.understanding import Understanding
 from tests.unit.actuator import synonyms
+from tests.unit.actuator.catalogues import WALLET
 from tests.unit.actuator.models import Model
 
 UNSEEN = {synonyms.unseen(identity): identity for identity in synonyms.IDS}
-WALLET = """
-version: 1
-commands:
-  open:
-    description: {zh: 打开钱包, en: Open the wallet}
-    examples: {zh: [打开钱包, 看看我的钱包], en: [open my wallet, show the wallet]}
-"""
 
 
 def make(directory: Path) -> Interpreter:
