@@ -41,7 +41,8 @@ class _Call(Generic[T]):
         """Have the coroutine run, if it does not yet, and wait for its end; raises what it raises."""
         self._loop.call_soon_threadsafe(self._begin)
         while not self._ended:
-            self._waiting.acquire()
+            with self._waiting:  # let go again, for other threads that wait
+                pass
         assert self._task is not None, "it has ended"
         return self._task.result()
 

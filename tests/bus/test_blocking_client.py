@@ -116,7 +116,7 @@ with BlockingClient() as client:
                 pass
         except KeyboardInterrupt:
             pass
-    waiting = False
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # more are on their way, also when Python winds down
     answer.cancel()
     print([frame["type"] for frame in answer], flush=True)
 """
