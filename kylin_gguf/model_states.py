@@ -14,7 +14,7 @@ from kylin_gguf.actuator import prompt
 from kylin_gguf.engine.prefix_store import fingerprint
 from kylin_gguf.errors import FileMissing
 from kylin_gguf.pool import EnginePool
-from kylin_gguf.records import InstalledModel, ProgressCallback, StatesRequest, no_progress
+from kylin_gguf.records import InstalledModel, Message, ProgressCallback, StatesRequest, no_progress
 
 
 class ModelStates:
@@ -46,9 +46,11 @@ class ModelStates:
             raise FileMissing(str(path), error.strerror or str(error)) from error
         return await asyncio.to_thread(_identity, path, modified_ns)
 
-    async def of(self, texts: Sequence[str], *, background: bool) -> NDArray[np.float32]:
-        """Return the hidden state of each text, shape (len(texts), width of the model)."""
-        asked = StatesRequest(prompt.BEFORE, tuple(texts), prompt.DEPTH, background)
+    async def of(
+        self, texts: Sequence[str], before: tuple[Message, ...], *, background: bool
+    ) -> NDArray[np.float32]:
+        """Return the hidden state of each text behind ``before``, shape (len(texts), width of the model)."""
+        asked = StatesRequest(before, tuple(texts), prompt.DEPTH, background)
         model = await self._find()
         return await self._pool.ask(model, lambda engine: engine.hidden_states(asked), self._progress)
 

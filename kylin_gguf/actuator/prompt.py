@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain
+
 from kylin_gguf.records import Message
 
 DEPTH = 5 / 6
@@ -21,7 +24,21 @@ _SHOWN = (
     ("how bright is it", "tell the screen brightness"),
 )
 
-BEFORE = (
-    Message("system", "Say in a few words what the user wants the computer to do."),
-    *(message for said, is_ in _SHOWN for message in (Message("user", said), Message("assistant", is_))),
-)
+_TASK = "Say in a few words what the user wants the computer to do"
+
+MAX_LISTED = 1200
+"""Bytes of a list of commands: in English some 300 tokens, which are read once after each start. In no
+language are they more than ``HiddenStateContext`` has room for."""
+
+
+def before(commands: Iterable[str]) -> tuple[Message, ...]:
+    """Return what utterances come behind if ``commands`` are described so.
+
+    A model that was told what there is to choose from sees an utterance with that in mind. Longer lists than
+    MAX_LISTED are left out.
+    """
+    listed = ", ".join(sorted(commands))
+    fits = 0 < len(listed.encode()) <= MAX_LISTED
+    task = f"{_TASK}: {listed}, or something else." if fits else f"{_TASK}."
+    shown = ((Message("user", said), Message("assistant", is_)) for said, is_ in _SHOWN)
+    return (Message("system", task), *chain.from_iterable(shown))

@@ -21,7 +21,7 @@ from kylin_gguf.actuator.shortlist import Meaning, Shortlist, meaning_of
 from kylin_gguf.actuator.word_study import ModelFile, WordStudy
 from kylin_gguf.actuator.wording import normalise
 from kylin_gguf.errors import KylinError, ModelNotInstalled, TextTooLong, UnsupportedModel
-from kylin_gguf.records import Progress, ProgressCallback, no_progress
+from kylin_gguf.records import Message, Progress, ProgressCallback, no_progress
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +53,9 @@ class HiddenStates(ModelFile, Protocol):
             ModelNotInstalled: there is no such model.
         """
 
-    async def of(self, texts: Sequence[str], *, background: bool) -> Vector:
-        """Return the hidden state of each text behind ``prompt.BEFORE`` at ``prompt.DEPTH``, of shape
-        (len(texts), width).
+    async def of(self, texts: Sequence[str], before: tuple[Message, ...], *, background: bool) -> Vector:
+        """Return the hidden state of each text behind ``before`` at ``prompt.DEPTH``, of shape (len(texts),
+        width).
 
         Raises:
             KylinError: as ``engine.process.EngineProcess.hidden_states`` does.
@@ -89,7 +89,8 @@ class Study:
             identity = await model.identity()
         except ModelNotInstalled:  # a desktop without one has commands all the same
             return None
-        readouts = [self._find(self._lesson(index), identity) for index in indexes]
+        before = self._before(indexes)
+        readouts = [self._find(self._lesson(index), before, identity) for index in indexes]
         new = (None in readouts and identity not in self._unfit) or (
             self._words is not None and not self._words.knows(identity)
         )
@@ -99,7 +100,7 @@ class Study:
         if judge is None:
             return None
         try:
-            (state,) = await model.of((text,), background=False)
+            (state,) = await model.of((text,), before, background=False)
         except TextTooLong:
             return None
         trust = judge.trust
@@ -111,8 +112,9 @@ class Study:
         Raises:
             KylinError: whatever ``model`` raises.
         """
-        if self._find(self._lesson(indexes[self._judge(indexes)]), await model.identity()):
-            await model.of(("",), background=True)
+        before = self._before(indexes)
+        if self._find(self._lesson(indexes[self._judge(indexes)]), before, await model.identity()):
+            await model.of(("",), before, background=True)
 
     async def learn(self, indexes: Sequence[Index], model: HiddenStates, progress: ProgressCallback) -> None:
         """Have ``model`` learn ``indexes``; takes minutes where it does not know them.
@@ -123,20 +125,21 @@ class Study:
         identity = await model.identity()
         if self._words:  # first: it takes seconds, and serves even if all else is interrupted
             await self._words.learn(indexes[self._judge(indexes)], identity, model)
-        lessons = map(self._lesson, indexes)
-        new = [lesson for lesson in lessons if self._find(lesson, identity) is None]
+        before, lessons = self._before(indexes), map(self._lesson, indexes)
+        new = [lesson for lesson in lessons if self._find(lesson, before, identity) is None]
         texts = sum(len(lesson.texts) for lesson in new)
         shown = 0
         for lesson in new:
             states = []
             for first in range(0, len(lesson.texts), CHUNK):
                 chunk = lesson.texts[first : first + CHUNK]
-                states.append(await model.of(chunk, background=True))
+                states.append(await model.of(chunk, before, background=True))
                 shown += len(chunk)
                 progress(Progress("learning", shown, texts, "examples"))
             readout = await asyncio.to_thread(Readout.fit, np.concatenate(states), lesson.meanings)
-            self._learnt[lesson.name(identity)] = readout
-            await asyncio.to_thread(self._files.write, lesson.name(identity), readout.arrays())
+            name = lesson.name(before, identity)
+            self._learnt[name] = readout
+            await asyncio.to_thread(self._files.write, name, readout.arrays())
 
     async def close(self) -> None:
         """Stop learning."""
@@ -157,14 +160,21 @@ class Study:
         """An exam of few questions says little: the catalogue with the most examples is the judge."""
         return max(range(len(indexes)), key=lambda i: len(self._lesson(indexes[i]).texts))
 
+    def _before(self, indexes: Sequence[Index]) -> tuple[Message, ...]:
+        """Return what all texts are shown behind. One pass of the model serves all catalogues, so only one is
+        listed, the judge's."""
+        judge = indexes[self._judge(indexes)].catalogue
+        # In English, as the answers that the prompt shows are.
+        return prompt.before(command.description["en"] for command in judge.commands)
+
     def _lesson(self, index: Index) -> _Lesson:
         found = self._lessons.get(index.shortlist)
         if found is None:
             found = self._lessons[index.shortlist] = _Lesson(index, self._each)
         return found
 
-    def _find(self, lesson: _Lesson, identity: str) -> Readout | None:
-        name = lesson.name(identity)
+    def _find(self, lesson: _Lesson, before: tuple[Message, ...], identity: str) -> Readout | None:
+        name = lesson.name(before, identity)
         if name not in self._learnt:
             meanings = tuple(dict.fromkeys(lesson.meanings))
             found = self._files.read(name, lambda arrays: Readout.from_arrays(meanings, arrays))
@@ -180,11 +190,11 @@ class _Lesson:
         chosen = list(_choose(index, each))
         self.texts = tuple(text for text, _ in chosen)
         self.meanings = tuple(meaning for _, meaning in chosen)
-        self._digest = _digest(KIND, prompt.BEFORE, prompt.DEPTH, chosen)
+        self._chosen = _digest(chosen)
 
-    def name(self, model: str) -> str:
-        """Return what the readout of it is called that ``model`` gives."""
-        return _digest(self._digest, model)
+    def name(self, before: tuple[Message, ...], model: str) -> str:
+        """Return what the readout of it is called that ``model`` gives, shown it behind ``before``."""
+        return _digest(KIND, before, prompt.DEPTH, self._chosen, model)
 
 
 def _choose(index: Index, each: int) -> Iterator[tuple[str, Meaning]]:

@@ -30,7 +30,8 @@ PACKED_TOKENS = 64
 """Texts are put together up to so many new tokens: a batch takes a few tenths of a second at most, and
 somebody's next token may have to wait for it. Larger ones are hardly quicker for each token."""
 
-_CONTEXT_TOKENS = 1024
+_CONTEXT_TOKENS = 1536
+"""With less than 200 tokens else, ``actuator.prompt.MAX_LISTED`` bytes leave room for an utterance."""
 _BATCH_TOKENS = 256
 _MOST_TEXTS = 16
 _PROTOTYPES = {

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kylin_gguf.errors import KylinError
+from kylin_gguf.records import Message
 
 WIDTH = 96
 
@@ -24,6 +25,7 @@ class Model:
         self.name, self.failure, self.path = name, failure, path
         self.learnt: list[str] = []
         self.asked: list[str] = []
+        self.told: set[tuple[Message, ...]] = set()
 
     async def identity(self) -> str:
         return self.name
@@ -31,9 +33,12 @@ class Model:
     async def file(self) -> Path:
         return self.path
 
-    async def of(self, texts: Sequence[str], *, background: bool) -> NDArray[np.float32]:
+    async def of(
+        self, texts: Sequence[str], before: tuple[Message, ...], *, background: bool
+    ) -> NDArray[np.float32]:
         if self.failure:
             raise self.failure
+        self.told.add(before)
         (self.learnt if background else self.asked).extend(texts)
         return np.stack([self.state(text) for text in texts])
 

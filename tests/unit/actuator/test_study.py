@@ -9,14 +9,15 @@ import pytest
 
 from kylin_gguf.actuator.catalogue import Command
 from kylin_gguf.actuator.interpret import Interpretation, Interpreter
-from kylin_gguf.actuator.reader import load
+from kylin_gguf.actuator.prompt import MAX_LISTED
+from kylin_gguf.actuator.reader import load, parse
 from kylin_gguf.actuator.shipped import SHIPPED_COMMANDS
 from kylin_gguf.actuator.shortlists import IN_PACKAGE, Shortlists
 from kylin_gguf.actuator.study import EACH, OF_NONE, Study
 from kylin_gguf.actuator.wording import normalise
 from kylin_gguf.errors import ModelNotInstalled, TextTooLong, UnsupportedModel, WorkerDied
 from kylin_gguf.records import ExecutorAddress, Progress, no_progress
-from tests.unit.actuator.catalogues import WALLET
+from tests.unit.actuator.catalogues import FIRST, WALLET
 from tests.unit.actuator.models import Model
 
 DOUBTFUL = "音乐播放器音量"
@@ -116,6 +117,30 @@ async def test_only_what_a_new_catalogue_adds_is_learnt(tmp_path: Path) -> None:
     assert (await ask(interpreter, model)).decided_by == "model"
 
 
+async def test_the_model_is_told_what_there_is_to_choose_from(tmp_path: Path) -> None:
+    interpreter, model = Interpreter(parse(FIRST, "lamps"), study=Study(tmp_path)), Model()
+    await interpreter.learn(model, no_progress)
+    await interpreter.collection.register(ExecutorAddress(":1.1", "/"), "wallet", WALLET)
+    await interpreter.learn(model, no_progress)
+    [before] = model.told
+    assert "Colour of the lamp, Switch the lamp" in before[0].content, "the largest catalogue's"
+
+
+async def test_what_is_chosen_from_is_learnt_with_it(tmp_path: Path) -> None:
+    for described in ("Colour of the lamp", "How red the lamp is"):
+        model = Model()
+        changed = FIRST.replace("Colour of the lamp", described)
+        await Interpreter(parse(changed, "lamps"), study=Study(tmp_path)).learn(model, no_progress)
+        assert "turn on the lamp" in model.learnt
+
+
+async def test_a_long_list_is_not_told(tmp_path: Path) -> None:
+    interpreter, model = make(tmp_path), Model()
+    await interpreter.learn(model, no_progress)
+    [before] = model.told
+    assert len(before[0].content) < MAX_LISTED < sum(len(c.description["en"]) for c in CATALOGUE.commands)
+
+
 async def test_without_any_model_there_are_commands(tmp_path: Path) -> None:
     class Missing(Model):
         async def identity(self) -> str:
@@ -154,7 +179,7 @@ async def test_an_utterance_too_long_for_the_model_is_for_the_examples(tmp_path:
 
 async def test_closing_stops_learning(tmp_path: Path) -> None:
     class Endless(Model):
-        async def of(self, texts: object, *, background: bool) -> object:  # type: ignore[override]
+        async def of(self, texts: object, before: object, *, background: bool) -> object:  # type: ignore[override]
             await asyncio.Event().wait()
 
     interpreter = make(tmp_path)
