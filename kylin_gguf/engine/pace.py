@@ -10,11 +10,12 @@ STRETCH = 2.6
 """How much longer a step that also computes a prompt may take than one took before the prompt came. Some room
 is left to three times, which is where readers notice: no step takes quite what the last one took."""
 
-TICK_S = 0.004
-"""What it costs a step when another process gets its processor for a tick (Linux at 250 Hz). Short steps
-leave room for that, too, but not less than ``LEAST_STRETCH`` allows."""
+TICK_S = 0.006
+"""What a step loses when other processes want its processors: one of them for a tick (Linux at 250 Hz), and
+half of one for who else has waited. Short steps leave room for that, too, but not less than ``LEAST_STRETCH``
+allows."""
 
-LEAST_STRETCH = 2.0
+LEAST_STRETCH = 1.5
 
 LATE = 0.3
 """A step that begins so late after the last, in plain steps, goes without a prompt: its streams have waited

@@ -1,0 +1,99 @@
+"""How fast do two builds of llama.cpp compute the same models?
+
+    python -m bench.builds DIRECTORY --model NAME... [--threads N] [--rounds N]
+
+Has the llama-bench of the build in use and the one in ``DIRECTORY``, a build of the same llama.cpp with other
+patches, measure the same by turns: a prompt of 512 tokens, 4 tokens at once (a stream and a part of a prompt,
+or a token and guesses at the next), 8 (as many clients), and decoding, each in an empty context and after
+2,000 tokens. Writes bench/results/MACHINE/builds.json and prints the medians and ratios as a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench import record
+from kylin_gguf import catalogue, config, native
+from kylin_gguf.records import InstalledModel
+from kylin_gguf.store import Store
+
+PROMPTS = (512, 4, 8)
+DECODED = 32
+DEPTHS = (0, 2000)
+
+Speeds = dict[str, list[float]]
+"""By what was measured: tokens per second of each round."""
+
+
+def speeds(directory: Path, model: InstalledModel, threads: int) -> dict[str, float]:
+    """Return the tokens per second of everything measured, once, by the build in ``directory``.
+
+    Raises:
+        subprocess.CalledProcessError: llama-bench failed.
+    """
+    wanted = ["-p", ",".join(map(str, PROMPTS)), "-n", DECODED, "-d", ",".join(map(str, DEPTHS))]
+    command = [directory / "llama-bench", "-m", model.path, "-t", threads, "-fa", 1, "-r", 3, *wanted]
+    done = subprocess.run([*map(str, command), "-o", "json"], stdout=subprocess.PIPE, check=True)
+    found = {}
+    for item in json.loads(done.stdout):
+        what = f"{item['n_prompt']} at once" if item["n_prompt"] else "decode"
+        found[f"{what}, after {item['n_depth']:,}"] = round(statistics.median(item["samples_ts"]), 2)
+    return found
+
+
+def measure(builds: dict[str, Path], model: InstalledModel, threads: int, rounds: int) -> dict[str, Speeds]:
+    """Return by build what was measured, the builds by turns."""
+    found: dict[str, Speeds] = {name: {} for name in builds}
+    for turn in range(rounds):
+        for name in builds if turn % 2 == 0 else reversed(builds):
+            for what, speed in speeds(builds[name], model, threads).items():
+                found[name].setdefault(what, []).append(speed)
+        print(f"{model.name}: round {turn + 1} of {rounds}", file=sys.stderr)
+    return found
+
+
+def table(models: dict[str, dict[str, Speeds]]) -> str:
+    """Return medians in Markdown, tokens per second there and here, and the ratio of each round's median."""
+    lines = ["| model | tokens | there | here | ratio |", "|---|---|--:|--:|--:|"]
+    for name, found in models.items():
+        for what, theirs in found["there"].items():
+            there, here = statistics.median(theirs), statistics.median(found["here"][what])
+            lines.append(f"| {name} | {what} | {there:.0f} | {here:.0f} | {here / there:.2f} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(description="Compare the speed of two builds of llama.cpp.")
+    parser.add_argument("directory", type=Path, help="the other build")
+    parser.add_argument("--patches", required=True, help="which patches the other build has, for the record")
+    parser.add_argument("--model", action="append", required=True, help="may be given more than once")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    chosen = parser.parse_args()
+    settings = config.load()
+    store = Store(settings, catalogue.load(settings.catalogue))
+    models = [store.resolve(name) for name in chosen.model]
+    builds = {"there": chosen.directory.resolve(), "here": native.find(settings).directory}
+    written: dict[str, Any] = {
+        "taken": record.now(),
+        "machine": record.machine(),
+        "versions": record.versions(),
+        "conditions": {"threads": chosen.threads, "rounds": chosen.rounds, "patches there": chosen.patches},
+        "models": [record.describe(model) for model in models],
+        "speeds": {model.name: measure(builds, model, chosen.threads, chosen.rounds) for model in models},
+    }
+    path = record.folder(written["machine"]) / "builds.json"
+    path.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    print(f"{table(written['speeds'])}\n\nwritten to {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
