@@ -9,8 +9,8 @@ from kylin_gguf.records import Message
 
 DEPTH = 3 / 4
 """How far up the model the state is taken: the uppermost layers turn what was understood into the next token.
-Three models are best between 0.73 and 0.92; of examples that are left out, most are right at 3/4 where the model
-was told what there is to choose from."""
+Three models are best between 0.73 and 0.92; of examples that are left out, most are right at 3/4 where the
+model was told what there is to choose from."""
 
 # Desktop requests of both languages, some of which want nothing that a desktop does. That the model answers
 # alike does not matter: nothing is ever generated, only the state at the answer's beginning is looked at.
