@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from kylin_gguf.engine.apart import PAUSE_S, apart
 from kylin_gguf.engine.context import Context
 from kylin_gguf.engine.pace import Pace
 from kylin_gguf.engine.prefix_cache import Slot
@@ -123,8 +125,9 @@ class Step:
             ContextFull, DecodeFailed: as ``Context.decode`` does; the slots are as before.
         """
         began = time.perf_counter()
-        if not self._context.decode(self._batch, interrupted):
-            return False
+        with apart() if began - self._ended > PAUSE_S else contextlib.nullcontext():
+            if not self._context.decode(self._batch, interrupted):
+                return False
         self._ended = time.perf_counter()
         self.seconds = self._ended - began
         if not self.guessing:
