@@ -98,12 +98,16 @@ def libraries(settings: Settings) -> LoadedLibraries:
     """
     command = [sys.executable, "-P", "-m", "kylin_gguf.offload.list_devices"]
     environment = os.environ | {"KYLIN_GGUF_NATIVE_DIRS": os.pathsep.join(map(str, settings.native_dirs))}
-    child = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False
-    )
+    where = "; ".join(map(str, settings.native_dirs))
+    try:
+        child = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LibraryLoadFailed(where, f"no answer within {error.timeout:g} seconds") from None
     if child.returncode != 0:
         last = (child.stderr.strip().splitlines() or [f"status {child.returncode}"])[-1]
-        raise LibraryLoadFailed("; ".join(map(str, settings.native_dirs)), last)
+        raise LibraryLoadFailed(where, last)
     answer = json.loads(child.stdout)
     if "error" in answer:
         raise from_wire(answer["error"])

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from kylin_gguf import config
+from kylin_gguf.errors import LibraryLoadFailed
+from kylin_gguf.offload import machine
 from kylin_gguf.offload.machine import available_memory, cgroup_memory, system_memory
 
 GIB = 1 << 30
@@ -54,3 +57,11 @@ def test_the_system_s_figure_is_what_programs_can_have(tmp_path: Path) -> None:
 
 def test_this_machine_has_some() -> None:
     assert 0 < available_memory() <= system_memory() + (1 << 30)
+
+
+def test_libraries_that_do_not_answer_in_time_are_an_error_with_a_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(machine, "_PROBE_SECONDS", 0.01)
+    with pytest.raises(LibraryLoadFailed, match=r"no answer within 0\.01 seconds"):
+        machine.libraries(config.load())
