@@ -29,7 +29,7 @@ WORDS = {
 def catalogue() -> CommandCatalogue:
     """Return one in which each example is a word that no other example has."""
     commands = (
-        Command(identity, {}, (), tuple(Example(word, identity) for word in words[:-1]))
+        Command(identity, {"en": identity}, (), tuple(Example(word, identity) for word in words[:-1]))
         for identity, words in WORDS.items()
     )
     return CommandCatalogue("directions", tuple(commands))
