@@ -39,17 +39,19 @@ class Use:
 
 @dataclass(frozen=True)
 class Memory:
-    """What a model takes. ``ram`` counts each weight in RAM once, ``repacked`` those of them that are copies
-    of their own and not pages of the file; ``devices`` are in the order of the layout."""
+    """What a model takes. ``ram`` counts each weight in RAM once, ``copied`` those of them that are in memory
+    of their own and not pages of the file, ``repacked`` those of these that a kernel has in another order;
+    ``devices`` are in the order of the layout."""
 
     ram: Use
+    copied: int
     repacked: int
     devices: tuple[Use, ...]
 
     @property
     def private(self) -> int:
         """Bytes of RAM that cannot be dropped and read again, as the pages of a mapped file can."""
-        return self.repacked + self.ram.cache + self.ram.compute
+        return self.copied + self.ram.cache + self.ram.compute
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,8 @@ class Estimator:
         self._cached = [0, *accumulate(self.cache.layers)]
 
     def memory(self, layout: Layout) -> Memory:
-        """Return what ``layout`` takes. Weights are repacked only where no accelerator is used: beside one,
-        llama.cpp keeps them where it can copy them from."""
+        """Return what ``layout`` takes. Weights are copied and repacked only where no accelerator is used:
+        beside one, llama.cpp keeps them where it can copy them from."""
         first = self.layers + 1 - sum(layout.layers)
         ends = pairwise(accumulate(layout.layers, initial=first))
         devices = tuple(self._on_device(start, end, layout) for start, end in ends)
@@ -97,10 +99,10 @@ class Estimator:
         size = self.weights.embeddings.size + kept.size + output.size
         if self.weights.tied and output.size and not (layout.repack and output.repacked):
             size -= self.weights.embeddings.size  # one matrix in two roles
-        repacked = kept.repacked + output.repacked if layout.repack and not devices else 0
+        copied, repacked = (size, kept.repacked + output.repacked) if layout.repack and not devices else (0, 0)
         buffers = self._in_ram(layout) if devices else self.compute.whole
         in_ram = Use(size, self._cache_of(0, first), buffers + self.compute.output + OVERHEAD)
-        return Memory(in_ram, repacked, devices)
+        return Memory(in_ram, copied, repacked, devices)
 
     def _on_device(self, start: int, end: int, layout: Layout) -> Use:
         """Return what layers ``start`` up to ``end`` take, the output among them if it is beyond the last."""

@@ -18,8 +18,8 @@ SPARE_SEQUENCES = 64
 llama.cpp allows 256 in all (LLAMA_MAX_SEQ) and keeps room for the logits of one token of each."""
 
 LoadMode = Literal["instant", "throughput"]
-"""``instant``: weights are mapped and used as they lie in the file. ``throughput``: also repacked for this
-processor's kernels, which takes a copy in memory and computes prompts faster."""
+"""``instant``: weights are mapped and used as they lie in the file. ``throughput``: they are read into memory
+of the process, where pages are large, and repacked for this processor's kernels."""
 
 
 Use = Literal["chat", "command", "document"]

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from kylin_gguf.engine.generation import Generation
 from kylin_gguf.engine.process import EngineProcess
 from kylin_gguf.errors import WorkerDied, WorkerHung
 from kylin_gguf.pool import EnginePool
-from kylin_gguf.records import InstalledModel
+from kylin_gguf.records import InstalledModel, LoadMode, Settings
 from kylin_gguf.sessions import Session
 
 from .conftest import STALLED_S, Reading, read_frames
@@ -263,7 +264,22 @@ async def test_memory_and_measures(pool: EnginePool, model: InstalledModel) -> N
     (loaded,) = pool.loaded()
     assert loaded.memory == loaded.memory_private + loaded.memory_mapped
     assert loaded.memory_private > 16 << 20, "an interpreter alone has more"
-    assert loaded.memory_mapped > model.size // 2, "the weights are mapped"
+
+
+async def test_weights_are_in_pages_of_the_file_or_in_memory(
+    settings: Settings, model: InstalledModel
+) -> None:
+    found = {}
+    modes: tuple[LoadMode, ...] = ("instant", "throughput")
+    for mode in modes:
+        pool = EnginePool(replace(settings, load_mode=mode))
+        await pool.acquire(model)
+        (found[mode],) = pool.loaded()
+        await pool.close()
+    instant, throughput = found["instant"], found["throughput"]
+    assert instant.memory_mapped > model.size, "the whole file"
+    assert throughput.memory_mapped < model.size // 2, "no weight of it"
+    assert throughput.memory_private - instant.memory_private > model.size // 2
 
 
 async def test_a_worker_killed_before_its_first_word_costs_one_more_try(

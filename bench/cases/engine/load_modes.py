@@ -1,4 +1,4 @@
-"""What mapped weights and repacked weights cost and give, from an empty process on."""
+"""What mapped weights, and weights that are read and repacked, cost and give, from an empty process on."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _contender(wanted: Wanted, mode: str) -> Contender:
 
 CASE = Case(
     name="engine/load-modes",
-    measures="a worker from its start: weights mapped as they are (instant), or repacked (throughput); the "
+    measures="a worker from its start: weights mapped as they are (instant), or read and repacked (throughput); the "
     "file is in the page cache",
     figures=(
         Figure("load", "ms", "lower", "the worker's own time for loading"),
