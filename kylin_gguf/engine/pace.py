@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from itertools import pairwise
 from statistics import median
 
@@ -40,7 +40,7 @@ class Pace:
     """Learns what a step costs from the steps themselves: models, machines and their load differ too much."""
 
     def __init__(self) -> None:
-        self._plain: dict[int, deque[float]] = {}
+        self._plain = _newest_by_kind()
         """By number of streams: seconds of steps without prompts."""
         self._streams, self._base = 0, 0.0
         """What the ratios were measured beside: the number of streams, and seconds of a plain step."""
@@ -49,7 +49,7 @@ class Pace:
         longer, and plain steps slower with it; readers compare with what they had."""
         self._beside_prompt = False
         """Whether a prompt waited for a part of the last step."""
-        self._ratios: dict[int, deque[float]] = {}
+        self._ratios = _newest_by_kind()
         """By prompt tokens: how many times longer than a plain step it took."""
         self._seen: dict[int, int] = {}
         self._steps = self._plain_at = 0
@@ -64,18 +64,20 @@ class Pace:
         if not prompt_tokens:
             self._observe_plain(streams, seconds, beside_prompt=beside_prompt)
         elif streams == self._streams and prompt_tokens in SIZES:
-            _note(self._ratios, prompt_tokens, seconds / self._base)
+            self._ratios[prompt_tokens].append(seconds / self._base)
             self._seen[prompt_tokens] = self._steps
 
     def _observe_plain(self, streams: int, seconds: float, *, beside_prompt: bool) -> None:
-        before = self._plain.get(streams)
-        was = median(before) if before and beside_prompt else 0.0
-        _note(self._plain, streams, seconds)
         self._plain_at = self._steps
+        times = self._plain[streams]
         if not beside_prompt:
+            times.append(seconds)
             self._usual = 0.0
-        elif was:
-            jump = median(self._plain[streams]) / was
+            return
+        was = median(times) if times else 0.0
+        times.append(seconds)
+        if was:
+            jump = median(times) / was
             self._usual *= 1.0 if 1 / _JUMP < jump < _JUMP else jump
 
     def chunk(self, streams: int, room: int, late_s: float = 0.0) -> int:
@@ -94,7 +96,7 @@ class Pace:
         if streams != self._streams or not self._usual:
             self._usual = plain
         if streams != self._streams or not 1 / _CHANGED < plain / self._base < _CHANGED:
-            self._streams, self._base, self._ratios = streams, plain, {}
+            self._streams, self._base, self._ratios = streams, plain, _newest_by_kind()
         if not self._ratios:
             return min(_FIRST, room)
         stale = [size for size in self._ratios if self._steps - self._seen[size] > _STALE]
@@ -128,5 +130,5 @@ class Pace:
         return 1.0 + (median(self._ratios[nearest]) - 1.0) * size / nearest
 
 
-def _note(times: dict[int, deque[float]], kind: int, time: float) -> None:
-    times.setdefault(kind, deque(maxlen=_KEPT)).append(time)
+def _newest_by_kind() -> defaultdict[int, deque[float]]:
+    return defaultdict(lambda: deque(maxlen=_KEPT))

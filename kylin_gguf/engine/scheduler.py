@@ -42,6 +42,8 @@ class Scheduler:
         self._waiting = WaitingLine()
         self._tally = Tally()
         self._running: list[Running] = []
+        self._cancelled = False
+        """Whether a request was cancelled that is still here."""
         self._crowded = False
         """Whether cells ran out since a request last ended: the count of ``_fits`` was too hopeful then."""
         self._left = 0.0
@@ -81,19 +83,22 @@ class Scheduler:
         """End a request at the next step; unknown ids have ended already."""
         for task in (*self._waiting, *(run.task for run in self._running)):
             if task.id == request_id:
-                task.cancelled = True
+                task.cancelled = self._cancelled = True
 
     def step(self) -> None:
         """Run one decode over whatever is ready, and hand out the results."""
-        self._reap()
-        self._admit()
+        if self._cancelled:
+            self._reap()
+        if self._waiting:
+            self._admit()
         # Wrong guesses are cut off again, and take cells until then.
         guess = self._context.cuttable and not self._crowded
         if not self._step.fill(self._running, guess=guess) or not self._decode():
             return
         self._tally.decoded(self._step.shares, self._step.seconds)
-        for share in [share for share in self._step.shares if share.output is not None]:
-            self._hand_over(share)
+        for share in self._step.shares:
+            if share.output is not None:
+                self._hand_over(share)
 
     def rest(self) -> float | None:
         """Do what is left for idle moments; return after how many seconds to ask again, if at all."""
@@ -114,16 +119,14 @@ class Scheduler:
     # --- who runs -----------------------------------------------------------------------------------
 
     def _reap(self) -> None:
-        if self._waiting:
-            for task in [task for task in self._waiting if task.cancelled]:
-                self._waiting.leave(task)
-                task.finish("cancelled")
+        self._cancelled = False
+        for task in [task for task in self._waiting if task.cancelled]:
+            self._waiting.leave(task)
+            task.finish("cancelled")
         for run in [run for run in self._running if run.task.cancelled]:
             self._end(run, "cancelled")
 
     def _admit(self) -> None:
-        if not self._waiting:
-            return
         for task in self._waiting:
             if task.paused or self._awaits_another(task):
                 continue

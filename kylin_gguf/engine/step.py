@@ -17,6 +17,8 @@ from kylin_gguf.engine.tasks.task import Priority, Task
 SMALLEST_SHARE = 16
 """Prompt tokens below which dividing a step among prompts gains nobody anything."""
 
+_AS_THEY_ARE = contextlib.nullcontext()
+
 
 @dataclass(eq=False)
 class Running:
@@ -60,11 +62,10 @@ class Step:
         self.seconds = 0.0
         """What the last decode took."""
         self.shares: list[Share] = []
-
-    @property
-    def guessing(self) -> bool:
+        self._streams = 0
+        """How many of them go on by a token."""
+        self.guessing = False
         """Whether the step checks guesses."""
-        return any(share.guesses for share in self.shares)
 
     def fill(self, running: Sequence[Running], *, guess: bool) -> bool:
         """Take next tokens, then prompts; False if there is nothing to do.
@@ -73,7 +74,7 @@ class Step:
         tokens would wait for the guesses.
         """
         self._batch.clear()
-        self.shares = []
+        self.shares, self.guessing = [], False
         prompts = []
         for run in running:
             if run.task.paused:
@@ -82,6 +83,7 @@ class Step:
                 self.shares.append(self._share(run, 1))
             else:
                 prompts.append(run)
+        self._streams = len(self.shares)
         if prompts:
             self._take_prompts(prompts)
         elif guess and len(self.shares) == 1:
@@ -92,7 +94,7 @@ class Step:
         paced = any(share.run.interactive for share in self.shares)
         budget = room = self._batch.room
         if paced:
-            budget = self._pace.chunk(len(self.shares), room, time.perf_counter() - self._ended)
+            budget = self._pace.chunk(self._streams, room, time.perf_counter() - self._ended)
         waited_for = [run for run in prompts if run.interactive]
         self.shares += [self._share(run, count) for run, count in _divide(budget, waited_for or prompts)]
 
@@ -106,7 +108,7 @@ class Step:
         if guesses:
             for position, token in enumerate(guesses, len(run.task.tokens)):
                 self._batch.add(token, position, run.slot.sequence, logits=True)
-            self.shares = [Share(run, 1, 0, guesses)]
+            self.shares, self.guessing = [Share(run, 1, 0, guesses)], True
 
     def _share(self, run: Running, count: int) -> Share:
         """Add the next ``count`` tokens of ``run``."""
@@ -125,17 +127,17 @@ class Step:
             ContextFull, DecodeFailed: as ``Context.decode`` does; the slots are as before.
         """
         began = time.perf_counter()
-        with apart() if began - self._ended > PAUSE_S else contextlib.nullcontext():
+        with apart() if began - self._ended > PAUSE_S else _AS_THEY_ARE:
             if not self._context.decode(self._batch, interrupted):
                 return False
         self._ended = time.perf_counter()
         self.seconds = self._ended - began
         if not self.guessing:
-            streams = sum(share.tokens == 1 for share in self.shares)
-            self._pace.observe(streams, self._batch.size - streams, self.seconds)
-        for run, count, *_ in self.shares:
-            done = len(run.slot.tokens)
-            run.slot.tokens += run.task.tokens[done : done + count]
+            self._pace.observe(self._streams, self._batch.size - self._streams, self.seconds)
+        for share in self.shares:
+            computed = share.run.slot.tokens
+            done = len(computed)
+            computed += share.run.task.tokens[done : done + share.tokens]
         return True
 
 

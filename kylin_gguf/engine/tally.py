@@ -28,11 +28,15 @@ class Tally:
 
     def decoded(self, shares: Sequence[Share], seconds: float) -> None:
         """A step was decoded, before anything is drawn from it."""
-        prompts = [share.tokens for share in shares if not share.run.prefilled]
-        self.prompt_tokens += sum(prompts)
-        if prompts:
+        streams = 0
+        for share in shares:
+            if share.run.prefilled:
+                streams += 1
+            else:
+                self.prompt_tokens += share.tokens
+        if streams < len(shares):
             self.prompt_s += seconds
-        if len(prompts) < len(shares):
+        if streams:
             self.generated_s += seconds
 
     def drawn(self) -> None:
