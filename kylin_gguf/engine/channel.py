@@ -2,8 +2,8 @@
 
 Service to worker: ``load``, ``generate`` (carries the client's socket), ``embed``, ``states``,
 ``cancel``, ``activity``, ``power``, ``ping``.
-Worker to service: ``progress``, ``ready``, ``speculation``, ``begun`` (a stream gets its first text),
-``finished``, ``embedded``, ``failed``, ``activity``, ``pong``.
+Worker to service: ``progress``, ``ready``, ``speculation``, ``finished``, ``embedded``, ``failed``,
+``activity``, ``pong``.
 
 The service asks the worker to end by closing its side for writing. The worker then lets go of the clients'
 streams and says so with ``released``, its last message; the service writes how they end. The worker may save

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from kylin_gguf import frames
-from kylin_gguf.engine import sentences
-from kylin_gguf.errors import KylinError, NothingToConfirm
+from kylin_gguf.engine import first_text, sentences
+from kylin_gguf.errors import KylinError, NothingToConfirm, WorkerDied
 from kylin_gguf.frames import EndReason
 from kylin_gguf.records import Usage
 
@@ -119,6 +119,14 @@ class Generation:
         if self._consent is None or self._consent.done():
             raise NothingToConfirm
         self._consent.set_result(consent)
+
+    def lost(self, error: WorkerDied) -> bool:
+        """Leave what becomes of the stream to ``on_lost``; False if nobody asks again, or must not: the
+        client has something to read."""
+        if self.on_lost is None or self.cancelled or first_text.given(self._worker_end):
+            return False
+        self.on_lost(error)
+        return True
 
     def settle(self, outcome: Outcome) -> None:
         """Note the end that the worker has written."""

@@ -28,11 +28,6 @@ class PendingRequests:
         self._streams[request_id] = generation
         return request_id
 
-    def begun(self, request_id: int) -> None:
-        """Note that the client has, or is about to get, something to read: the request cannot start anew."""
-        if request_id in self._streams:
-            self._streams[request_id].on_lost = None
-
     def question(self) -> tuple[int, asyncio.Future[Payload]]:
         """Note a request that is answered in one message; return its id and what will hold that message."""
         request_id = next(self._ids)
@@ -61,9 +56,7 @@ class PendingRequests:
         """End all on behalf of a worker that cannot: with ``error``, or cancelled without."""
         for request_id in list(self._streams):
             generation = self._streams.pop(request_id)
-            if generation.on_lost and isinstance(error, WorkerDied) and not generation.cancelled:
-                generation.on_lost(error)
-            else:
+            if not (isinstance(error, WorkerDied) and generation.lost(error)):
                 generation.end("error" if error else "cancelled", error)
         for future in self._answers.values():
             if not future.done():

@@ -305,8 +305,6 @@ class EngineProcess:
             self.listeners.changed()
         elif event["event"] == "activity":
             self._activity.heard(Activity(**event["activity"]))
-        elif event["event"] == "begun":
-            self._pending.begun(event["id"])
         elif event["event"] == "released":
             self._released.set()
             self._pending.end(None)

@@ -6,9 +6,9 @@ import errno
 import os
 import socket
 from collections import deque
-from collections.abc import Callable
 
 from kylin_gguf import frames
+from kylin_gguf.engine import first_text
 
 MAX_TEXT_CHARS = 4096
 """Text of one frame. Linux queues a Unix stream write of a few pages whole or not at all, so a frame this
@@ -18,11 +18,10 @@ small is never cut in two, even if the worker is killed between two of them."""
 class ClientStream:
     """Frames queued for one client. Never blocks; ``blocked`` says when to stop producing."""
 
-    def __init__(self, connection: socket.socket, begun: Callable[[], None] = lambda: None) -> None:
-        """``begun`` is called before the first text is written."""
+    def __init__(self, connection: socket.socket) -> None:
         connection.setblocking(False)
         self._socket = connection
-        self._begun: Callable[[], None] | None = begun
+        self._begun = False
         self._queue: deque[bytes] = deque()
         self._ended = False
         self.closed = False
@@ -51,10 +50,9 @@ class ClientStream:
             return
         waited_for = False
         if frame["type"] in ("text", "reasoning"):
-            if self._begun:
-                waited_for = True
-                self._begun()
-                self._begun = None
+            if not self._begun:
+                first_text.note(self._socket)
+                self._begun = waited_for = True
             text = frame["text"]
             parts = [text[at : at + MAX_TEXT_CHARS] for at in range(0, len(text), MAX_TEXT_CHARS)]
             self._queue.extend(frames.encode({**frame, "text": part}) for part in parts)

@@ -8,7 +8,6 @@ a prompt, the loop listens too.
 from __future__ import annotations
 
 import contextlib
-import functools
 import select
 import socket
 
@@ -91,8 +90,7 @@ class Worker:
 
     def _open_stream(self, request_id: int, descriptor: int) -> ClientStream:
         """Take over a client's socket; it is watched from now on and closed once its end was written."""
-        begun = functools.partial(self._send, {"event": "begun", "id": request_id})
-        stream = ClientStream(socket.socket(fileno=descriptor), begun)
+        stream = ClientStream(socket.socket(fileno=descriptor))
         self._streams[descriptor] = (request_id, stream)
         self._poll.register(descriptor, 0)  # hang-ups are reported whatever the mask
         return stream

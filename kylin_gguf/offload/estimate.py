@@ -99,7 +99,10 @@ class Estimator:
         size = self.weights.embeddings.size + kept.size + output.size
         if self.weights.tied and output.size and not (layout.repack and output.repacked):
             size -= self.weights.embeddings.size  # one matrix in two roles
-        copied, repacked = (size, kept.repacked + output.repacked) if layout.repack and not devices else (0, 0)
+        if layout.repack and not devices:
+            copied, repacked = size, kept.repacked + output.repacked
+        else:
+            copied = repacked = 0
         buffers = self._in_ram(layout) if devices else self.compute.whole
         in_ram = Use(size, self._cache_of(0, first), buffers + self.compute.output + OVERHEAD)
         return Memory(in_ram, copied, repacked, devices)

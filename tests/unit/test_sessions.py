@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 
 from kylin_gguf import frames
 from kylin_gguf.conversations import Conversation
+from kylin_gguf.engine import first_text
 from kylin_gguf.engine.generation import Generation, Outcome
 from kylin_gguf.engine.pending import PendingRequests
 from kylin_gguf.errors import ContextFull, KylinError, WorkerDied
@@ -167,8 +170,9 @@ class MortalEngine:
         if self.asked > self.deaths:
             pending.settle({"event": "finished", "id": request_id, "reason": "stop", "text": "yes"})
             return
-        if self._speaks:
-            pending.begun(request_id)
+        if self._speaks:  # through a copy of the socket, as a worker has one
+            with socket.socket(fileno=os.dup(generation.fileno())) as copy:
+                first_text.note(copy)
         pending.end(WorkerDied("m", "SIGKILL"))
 
 

@@ -17,12 +17,10 @@ _UNWANTED_BYTES = 4096
 class Outlet:
     """Takes over a client's socket; ``close`` gives it up."""
 
-    def __init__(
-        self, connection: socket.socket, begun: Callable[[], None], gone: Callable[[], None]
-    ) -> None:
-        """``begun`` is called before the first text is written, ``gone`` when the client has left."""
+    def __init__(self, connection: socket.socket, gone: Callable[[], None]) -> None:
+        """``gone`` is called when the client has left."""
         self._connection, self._gone = connection, gone
-        self._stream = ClientStream(connection, begun)
+        self._stream = ClientStream(connection)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(connection, self._look)
 

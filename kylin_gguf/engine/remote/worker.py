@@ -115,9 +115,8 @@ class RemoteWorker:
         if descriptor is None:
             raise ValueError("generate came without a stream")
         request_id = int(payload["id"])
-        begun = functools.partial(self._send, {"event": "begun", "id": request_id})
         connection = socket.socket(fileno=descriptor)
-        outlet = Outlet(connection, begun, functools.partial(self.cancel, request_id))
+        outlet = Outlet(connection, functools.partial(self.cancel, request_id))
         self._outlets.add(outlet)
         self._begin(request_id, self._answer(request_id, outlet, payload))
 
