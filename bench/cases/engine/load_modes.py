@@ -62,8 +62,8 @@ def _contender(wanted: Wanted, mode: str) -> Contender:
 
 CASE = Case(
     name="engine/load-modes",
-    measures="a worker from its start: weights mapped as they are (instant), or read and repacked (throughput); "
-    "the file is in the page cache",
+    measures="a worker from its start: weights mapped as they are (instant), or read and repacked "
+    "(throughput); the file is in the page cache",
     figures=(
         Figure("load", "ms", "lower", "the worker's own time for loading"),
         Figure("ready", "ms", "lower", "from the client's Load to its end, planning and process included"),
