@@ -3,7 +3,9 @@
 The threads of a decode wait for each other at some hundred points. If another program takes the core of one,
 all wait for it: on two cores, one busy program makes two threads slower than one. So the engine watches how
 much others compute, leaves them that many cores, and sees from its own steps whether one thread more or less
-would be better. Where it is alone and is to save energy, ``engine.thrift`` chooses.
+would be better. That others compute is seen in two ways: threads of theirs want a core behind some steps in a
+row, which shows at once, and they use the cores, which also shows when they stop. Where it is alone and is to
+save energy, ``engine.thrift`` chooses.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from collections.abc import Callable
 from statistics import median
 
 from kylin_gguf.energy import Meter
+from kylin_gguf.engine.company import Company, OtherPrograms
 from kylin_gguf.engine.thrift import Thrift
 from kylin_gguf.records import SavingState
 
@@ -31,6 +34,9 @@ long."""
 FORGET_S = 5.0
 """A pause after which the others may have ended, too: steps begin with all threads again."""
 
+ALARM_STEPS = 4
+"""Steps in a row behind each of which others want a core. Who only reads an answer does not each time."""
+
 PROBE_STEPS = 5
 """Steps of one size that a count is judged by."""
 
@@ -46,32 +52,6 @@ _HOPELESS = 2.0
 for a core can take five times as long."""
 
 
-def used_by_others(
-    stat: str = "/proc/stat",
-    clock: Callable[[], float] = time.monotonic,
-    own: Callable[[], float] = time.process_time,
-) -> Callable[[], float]:
-    """Return a function that says how many cores all other programs used since it was last called, on average
-    (proc(5): user, nice, system, irq and softirq of the line ``cpu``)."""
-    ticks = os.sysconf("SC_CLK_TCK")
-
-    def busy() -> float:
-        with open(stat, "rb") as file:
-            user, nice, system, _idle, _iowait, irq, softirq, *_ = map(int, file.readline().split()[1:])
-        return (user + nice + system + irq + softirq) / ticks
-
-    before = busy(), own(), clock()
-
-    def since() -> float:
-        nonlocal before
-        now = busy(), own(), clock()
-        everyone, ours, seconds = (after - then for after, then in zip(now, before, strict=True))
-        before = now
-        return max(everyone - ours, 0.0) / seconds if seconds > 0 else 0.0
-
-    return since
-
-
 class Threads:
     """Chooses a count for each step, and learns from how long it took."""
 
@@ -79,7 +59,7 @@ class Threads:
         self,
         most: int,
         cores: int | None = None,
-        others: Callable[[], float] | None = None,
+        company: Company | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin with all threads.
@@ -87,12 +67,12 @@ class Threads:
         Args:
             most: How many threads a step may have at all.
             cores: Processors of this machine that all programs share; None: as many as there are.
-            others: Says how many of them others used since it was last asked; None: ``used_by_others``.
+            company: Who else uses them; None: ``OtherPrograms``.
             clock: Seconds, of any beginning.
         """
         self._most = most
         self._cores = cores or os.cpu_count() or most
-        self._others = others or used_by_others()
+        self._company = company or OtherPrograms()
         self._clock = clock
         self._glanced, self._look_after = clock(), GLANCE_S
         self._worked = 0.0
@@ -102,7 +82,9 @@ class Threads:
         self._use_known = 0.0
         """The same when steps were first compared, or began to be compared more often again."""
         self._crowded = False
-        self._count = self._probed = most
+        self._wanting: list[int] = []
+        """By the newest steps in a row behind which others wanted a core, with how many threads."""
+        self._count = self._probed = self._given = most
         self._size = 0
         self._times: list[float] = []
         """Seconds of steps of ``_size`` tokens with ``_probed`` threads."""
@@ -134,9 +116,8 @@ class Threads:
         """Return how many threads to use for a step of ``tokens`` that begins now."""
         if self._most > 1 and self._clock() - self._glanced >= self._look_after:
             self._glance()
-        if self._thrift and not self._crowded:
-            return self._thrift.next(tokens)
-        return self._probed
+        self._given = self._thrift.next(tokens) if self._thrift and not self._crowded else self._probed
+        return self._given
 
     def _glance(self) -> None:
         """Look at what others used during the last steps. Only what two glances agree on is believed, and
@@ -144,7 +125,7 @@ class Threads:
         now = self._clock()
         seconds, worked = now - self._glanced, self._worked
         self._glanced, self._worked, self._look_after = now, 0.0, GLANCE_S
-        use = self._others()
+        use = self._company.used()
         if worked >= seconds / 2:
             before, self._use = self._use, use
             self._believe(min(before, use), max(before, use))
@@ -157,13 +138,25 @@ class Threads:
         if most < CROWDED:
             self._use_all()
         elif least >= CROWDED and not self._crowded:
-            self._crowded = True
-            if self._thrift:
-                self._thrift.disturbed()
-            self._count = max(min(round(self._cores - self._use), self._most), 1)
-            self._begin_anew()
+            self._make_room()
         elif self._crowded and not least - CROWDED < self._use_known < most + CROWDED:
             self._begin_anew()
+
+    def _heed(self) -> None:
+        """Look who wants a core right behind a step, when our own threads still spin."""
+        wanting = self._company.running(self._given)
+        self._wanting = [*self._wanting[1 - ALARM_STEPS :], wanting] if wanting else []
+        if len(self._wanting) == ALARM_STEPS:
+            self._use = float(min(self._wanting))
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Leave others what they use, and compare steps from now on."""
+        self._crowded, self._wanting = True, []
+        if self._thrift:
+            self._thrift.disturbed()
+        self._count = max(min(round(self._cores - self._use), self._most), 1)
+        self._begin_anew()
 
     def _use_all(self) -> None:
         """Give every core a thread."""
@@ -185,6 +178,8 @@ class Threads:
         if not self._crowded:
             if self._thrift:
                 self._thrift.observe(seconds)
+            if self._most > 1:
+                self._heed()
             return
         if tokens != self._size:
             self._size = tokens

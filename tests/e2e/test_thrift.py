@@ -28,6 +28,16 @@ WATTS = {1: 5.0, 2: 100.0}
 """Of a package by threads: as far apart as no real one's, so that what else runs here decides nothing."""
 
 
+class Nobody:
+    """No other program."""
+
+    def used(self) -> float:
+        return 0.0
+
+    def running(self, own: int) -> int:
+        return 0
+
+
 class Package:
     """A package's meter that counts as fast as ``context``'s threads make it."""
 
@@ -75,7 +85,7 @@ def test_an_answer_comes_to_the_threads_that_take_the_fewest_joules(
     loaded = Model(model.path, placement, tail, lambda _: None)
     context = Context(loaded, placement, tail)
     try:
-        context._threads = Threads(2, 2, lambda: 0.0)  # whatever else runs here
+        context._threads = Threads(2, 2, Nobody())  # whatever else runs here
         context.save_energy(EnergyMeter(tmp_path))
         with package.metering(context):
             answer_until(context, lambda: context.saving == "found")

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kylin_gguf.engine.threads import (
+    ALARM_STEPS,
     FIRST_GLANCE_S,
     FIRST_WAIT,
     FORGET_S,
-    GLANCE_S,
     PROBE_STEPS,
     Threads,
-    used_by_others,
 )
 
 # Seconds of one step by threads, alone and beside one and two busy programs on two cores.
@@ -27,8 +24,16 @@ class Machine:
 
     def __init__(self, most: int, cores: int | None = None) -> None:
         self.now = self.use = 0.0
+        self.wanting, self.given = 0, 0
         self.counts: list[int] = []
-        self.threads = Threads(most, cores or most, lambda: self.use, lambda: self.now)
+        self.threads = Threads(most, cores or most, self, lambda: self.now)
+
+    def used(self) -> float:
+        return self.use
+
+    def running(self, own: int) -> int:
+        assert own == self.given
+        return self.wanting
 
     def run(self, table: dict[int, float], seconds: float, size: int = 1) -> float:
         """Take steps for ``seconds``; return how many there were in one second."""
@@ -36,6 +41,7 @@ class Machine:
         while self.now < end:
             count = self.threads.next(size)
             self.counts.append(count)
+            self.given = count
             self.now += table[count]
             self.threads.observe(size, table[count])
             steps += 1
@@ -55,6 +61,38 @@ def test_beside_busy_programs_it_is_nearly_as_fast_as_the_best_count(programs: i
     machine.use = use
     machine.run(table, 1)  # it takes two glances to believe it
     assert machine.run(table, 30) > 0.95 / min(table.values())
+
+
+def test_who_wants_a_core_behind_some_steps_in_a_row_gets_it_at_once() -> None:
+    machine = Machine(2)
+    machine.run(TWO_CORES[0], 5)
+    machine.counts.clear()
+    machine.use, machine.wanting = 1.0, 2
+    machine.run(TWO_CORES[2], 0.5)
+    assert machine.counts[: ALARM_STEPS + 1] == [2] * ALARM_STEPS + [1]
+    assert machine.run(TWO_CORES[2], 30) > 0.95 / min(TWO_CORES[2].values())
+    machine.use, machine.wanting = 0.0, 0
+    machine.run(TWO_CORES[0], 1)
+    assert machine.counts[-1] == 2
+
+
+def test_who_reads_now_and_then_gets_no_core() -> None:
+    machine = Machine(2)
+    for _ in range(100):
+        machine.wanting = 1
+        machine.run(TWO_CORES[0], (ALARM_STEPS - 1.5) * TWO_CORES[0][2])
+        machine.wanting = 0
+        machine.run(TWO_CORES[0], TWO_CORES[0][2])
+    assert set(machine.counts) == {2}
+
+
+def test_on_many_cores_others_are_left_as_many_as_always_wanted_one() -> None:
+    machine, table = Machine(8), dict.fromkeys(range(1, 9), 0.01)
+    for wanting in (3, 5, 3, 4):
+        machine.wanting = wanting
+        machine.run(table, 0.01)
+    machine.run(table, 0.01)
+    assert machine.counts == [8] * ALARM_STEPS + [5]
 
 
 def test_when_the_others_end_every_core_has_a_thread_again_within_a_second() -> None:
@@ -146,39 +184,31 @@ def test_probes_become_rare_where_nothing_changes() -> None:
 @given(
     most=st.integers(1, 16),
     events=st.lists(
-        st.tuples(st.floats(0, 20), st.floats(0.0001, 2.0), st.integers(1, 512)), min_size=1, max_size=300
+        st.tuples(st.floats(0, 20), st.integers(0, 20), st.floats(0.0001, 2.0), st.integers(1, 512)),
+        min_size=1,
+        max_size=300,
     ),
 )
-def test_a_count_is_never_out_of_range(most: int, events: list[tuple[float, float, int]]) -> None:
+def test_a_count_is_never_out_of_range(most: int, events: list[tuple[float, int, float, int]]) -> None:
     machine = Machine(most)
-    for use, seconds, size in events:
-        machine.use = use
-        assert 1 <= machine.threads.next(size) <= most
+    for use, wanting, seconds, size in events:
+        machine.use, machine.wanting = use, wanting
+        machine.given = machine.threads.next(size)
+        assert 1 <= machine.given <= most
         machine.now += seconds
         machine.threads.observe(size, seconds)
 
 
 def test_a_single_thread_never_looks() -> None:
-    def fail() -> float:
-        raise AssertionError("there is nothing to choose")
+    class Unasked:
+        def used(self) -> float:
+            raise AssertionError("there is nothing to choose")
+
+        def running(self, own: int) -> int:
+            raise AssertionError(f"{own} is all there is")
 
     now = iter(range(0, 1000, 10))
-    threads = Threads(1, 1, fail, lambda: float(next(now)))
-    assert [threads.next(1) for _ in range(5)] == [1] * 5
-
-
-def test_what_others_use_is_everybodys_time_less_our_own(tmp_path: Path) -> None:
-    stat = tmp_path / "stat"
-    fields = "cpu  {user} 0 0 9000 0 0 0 0 0 0\ncpu0 1 2 3\n"
-    stat.write_text(fields.format(user=1000), encoding="ascii")
-    clock, own = iter([0.0, 10.0, 10.0]), iter([0.0, 12.0, 12.0])
-    used = used_by_others(str(stat), lambda: next(clock), lambda: next(own))
-    stat.write_text(fields.format(user=1000 + 2000), encoding="ascii")
-    assert used() == pytest.approx((20.0 - 12.0) / 10.0), "hundredths of a second, as on every Linux"
-    assert used() == 0.0, "no time has passed"
-
-
-def test_the_real_machine_can_be_asked() -> None:
-    used = used_by_others()
-    assert used() >= 0.0
-    assert GLANCE_S > 0.01, "the kernel counts in hundredths of a second"
+    threads = Threads(1, 1, Unasked(), lambda: float(next(now)))
+    for _ in range(5):
+        assert threads.next(1) == 1
+        threads.observe(1, 0.1)

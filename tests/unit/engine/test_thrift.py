@@ -27,7 +27,13 @@ class Laptop:
         self.read = 0
         self.counts: list[int] = []
         self._changes = [(float("-inf"), self.idle_w)]
-        self.threads = Threads(max(table), max(table), lambda: self.use, lambda: self.now)
+        self.threads = Threads(max(table), max(table), self, lambda: self.now)
+
+    def used(self) -> float:
+        return self.use
+
+    def running(self, own: int) -> int:
+        return 0
 
     def joules(self) -> float | None:
         self.read += 1
