@@ -3,9 +3,9 @@
 The threads of a decode wait for each other at some hundred points. If another program takes the core of one,
 all wait for it: on two cores, one busy program makes two threads slower than one. So the engine watches how
 much others compute, leaves them that many cores, and sees from its own steps whether one thread more or less
-would be better. That others compute is seen in two ways: threads of theirs want a core behind some steps in a
-row, which shows at once, and they use the cores, which also shows when they stop. Where it is alone and is to
-save energy, ``engine.thrift`` chooses.
+would be better. That others compute shows at once in who wants a core (``engine.alarm``), and more surely,
+also when they stop, in what they used. Where the engine is alone and is to save energy, ``engine.thrift``
+chooses.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from statistics import median
 
 from kylin_gguf.energy import Meter
+from kylin_gguf.engine.alarm import Alarm
 from kylin_gguf.engine.company import Company, OtherPrograms
 from kylin_gguf.engine.thrift import Thrift
 from kylin_gguf.records import SavingState
@@ -34,14 +35,12 @@ long."""
 FORGET_S = 5.0
 """A pause after which the others may have ended, too: steps begin with all threads again."""
 
-ALARM_STEPS = 4
-"""Steps in a row behind each of which others want a core. Who only reads an answer does not each time."""
-
 PROBE_STEPS = 5
 """Steps of one size that a count is judged by."""
 
-FIRST_WAIT, LONGEST_WAIT = 64, 1024
-"""Steps between two probes of another count. A probe that finds nothing better doubles the wait."""
+FIRST_WAIT, ALARM_WAIT, LONGEST_WAIT = 64, 256, 1024
+"""Steps between two probes of another count. A probe that finds nothing better doubles the wait; after an
+alarm the steps themselves have said that more threads are worse."""
 
 _BETTER = 0.92
 """What part of the present time a step must take for its count to be preferred: steps beside other programs
@@ -73,6 +72,7 @@ class Threads:
         self._most = most
         self._cores = cores or os.cpu_count() or most
         self._company = company or OtherPrograms()
+        self._alarm = Alarm(self._company)
         self._clock = clock
         self._glanced, self._look_after = clock(), GLANCE_S
         self._worked = 0.0
@@ -82,8 +82,6 @@ class Threads:
         self._use_known = 0.0
         """The same when steps were first compared, or began to be compared more often again."""
         self._crowded = False
-        self._wanting: list[int] = []
-        """By the newest steps in a row behind which others wanted a core, with how many threads."""
         self._count = self._probed = self._given = most
         self._size = 0
         self._times: list[float] = []
@@ -138,33 +136,25 @@ class Threads:
         if most < CROWDED:
             self._use_all()
         elif least >= CROWDED and not self._crowded:
-            self._make_room()
+            self._make_room(FIRST_WAIT)
         elif self._crowded and not least - CROWDED < self._use_known < most + CROWDED:
-            self._begin_anew()
+            self._begin_anew(FIRST_WAIT)
 
-    def _heed(self) -> None:
-        """Look who wants a core right behind a step, when our own threads still spin."""
-        wanting = self._company.running(self._given)
-        self._wanting = [*self._wanting[1 - ALARM_STEPS :], wanting] if wanting else []
-        if len(self._wanting) == ALARM_STEPS:
-            self._use = float(min(self._wanting))
-            self._make_room()
-
-    def _make_room(self) -> None:
-        """Leave others what they use, and compare steps from now on."""
-        self._crowded, self._wanting = True, []
+    def _make_room(self, wait: int) -> None:
+        """Leave others what they use, and compare steps from now on, first after so many."""
+        self._crowded = True
         if self._thrift:
             self._thrift.disturbed()
         self._count = max(min(round(self._cores - self._use), self._most), 1)
-        self._begin_anew()
+        self._begin_anew(wait)
 
     def _use_all(self) -> None:
         """Give every core a thread."""
         self._crowded = False
         self._count = self._probed = self._most
 
-    def _begin_anew(self) -> None:
-        self._use_known, self._wait = self._use, FIRST_WAIT
+    def _begin_anew(self, wait: int) -> None:
+        self._use_known, self._wait = self._use, wait
         self._return()
 
     def _return(self) -> None:
@@ -178,8 +168,9 @@ class Threads:
         if not self._crowded:
             if self._thrift:
                 self._thrift.observe(seconds)
-            if self._most > 1:
-                self._heed()
+            if self._most > 1 and (wanted := self._alarm.heard(self._given, tokens, seconds)):
+                self._use = float(wanted)
+                self._make_room(ALARM_WAIT)
             return
         if tokens != self._size:
             self._size = tokens

@@ -1,0 +1,50 @@
+"""Notices at once that other programs take the cores."""
+
+from __future__ import annotations
+
+from kylin_gguf.engine.company import Company
+
+SIGHTINGS = 4
+"""Threads of others that want a core behind steps in a row, added up."""
+
+LASTING_S = 0.025
+"""How long such steps take together. Who reads an answer, or draws it, is done sooner."""
+
+SLOWED = 1.25
+"""How much longer steps take by then. Beside programs that only get what is left (nice(1)) they do not."""
+
+_DRIFT = 1.01
+"""What a step may have become longer since the one before, as the context grows."""
+
+
+class Alarm:
+    """Watches steps while nobody else is thought to be there."""
+
+    def __init__(self, company: Company) -> None:
+        self._company = company
+        self._usual: dict[int, float] = {}
+        """Seconds of a step when nobody wanted a core, by its tokens."""
+        self._seen: list[int] = []
+        self._lasted = 0.0
+
+    def heard(self, own: int, tokens: int, seconds: float) -> int:
+        """Return how many cores others want without doubt, 0 mostly. To be asked right behind a step of so
+        many ``tokens`` and ``seconds``, when its ``own`` threads still spin."""
+        wanting = self._company.running(own)
+        usual = self._usual.get(tokens)
+        if not wanting:
+            self._usual[tokens] = min(seconds, _DRIFT * usual) if usual else seconds
+        if not wanting or (usual and seconds < SLOWED * usual):
+            self.forget()
+            return 0
+        self._seen.append(wanting)
+        self._lasted += seconds
+        if sum(self._seen) < SIGHTINGS or self._lasted < LASTING_S:
+            return 0
+        certain = min(self._seen)
+        self.forget()
+        return certain
+
+    def forget(self) -> None:
+        """Begin anew to count."""
+        self._seen, self._lasted = [], 0.0
