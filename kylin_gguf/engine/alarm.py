@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from kylin_gguf.engine.company import Company
 
-SIGHTINGS = 4
-"""Threads of others that want a core behind steps in a row, added up."""
+EVIDENCE = 4.0
+"""Threads of others that want a core behind steps in a row, each step's times how much longer it took."""
 
 LASTING_S = 0.025
 """How long such steps take together. Who reads an answer, or draws it, is done sooner."""
@@ -24,8 +24,9 @@ class Alarm:
         self._company = company
         self._usual: dict[int, float] = {}
         """Seconds of a step when nobody wanted a core, by its tokens."""
-        self._seen: list[int] = []
-        self._lasted = 0.0
+        self._evidence = self._lasted = 0.0
+        self._least = 0
+        """Threads of others that wanted a core behind each of these steps."""
 
     def heard(self, own: int, tokens: int, seconds: float) -> int:
         """Return how many cores others want without doubt, 0 mostly. To be asked right behind a step of so
@@ -35,16 +36,16 @@ class Alarm:
         if not wanting:
             self._usual[tokens] = min(seconds, _DRIFT * usual) if usual else seconds
         if not wanting or (usual and seconds < SLOWED * usual):
-            self.forget()
+            self._begin_anew()
             return 0
-        self._seen.append(wanting)
+        self._least = min(self._least or wanting, wanting)
+        self._evidence += wanting * (seconds / usual if usual else 1.0)
         self._lasted += seconds
-        if sum(self._seen) < SIGHTINGS or self._lasted < LASTING_S:
+        if self._evidence < EVIDENCE or self._lasted < LASTING_S:
             return 0
-        certain = min(self._seen)
-        self.forget()
+        certain = self._least
+        self._begin_anew()
         return certain
 
-    def forget(self) -> None:
-        """Begin anew to count."""
-        self._seen, self._lasted = [], 0.0
+    def _begin_anew(self) -> None:
+        self._evidence, self._lasted, self._least = 0.0, 0.0, 0

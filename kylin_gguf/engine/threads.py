@@ -38,9 +38,8 @@ FORGET_S = 5.0
 PROBE_STEPS = 5
 """Steps of one size that a count is judged by."""
 
-FIRST_WAIT, ALARM_WAIT, LONGEST_WAIT = 64, 256, 1024
-"""Steps between two probes of another count. A probe that finds nothing better doubles the wait; after an
-alarm the steps themselves have said that more threads are worse."""
+FIRST_WAIT, LONGEST_WAIT = 64, 1024
+"""Steps between two probes of another count. A probe that finds nothing better doubles the wait."""
 
 _BETTER = 0.92
 """What part of the present time a step must take for its count to be preferred: steps beside other programs
@@ -136,25 +135,25 @@ class Threads:
         if most < CROWDED:
             self._use_all()
         elif least >= CROWDED and not self._crowded:
-            self._make_room(FIRST_WAIT)
+            self._make_room()
         elif self._crowded and not least - CROWDED < self._use_known < most + CROWDED:
-            self._begin_anew(FIRST_WAIT)
+            self._begin_anew()
 
-    def _make_room(self, wait: int) -> None:
-        """Leave others what they use, and compare steps from now on, first after so many."""
+    def _make_room(self) -> None:
+        """Leave others what they use, and compare steps from now on."""
         self._crowded = True
         if self._thrift:
             self._thrift.disturbed()
         self._count = max(min(round(self._cores - self._use), self._most), 1)
-        self._begin_anew(wait)
+        self._begin_anew()
 
     def _use_all(self) -> None:
         """Give every core a thread."""
         self._crowded = False
         self._count = self._probed = self._most
 
-    def _begin_anew(self, wait: int) -> None:
-        self._use_known, self._wait = self._use, wait
+    def _begin_anew(self) -> None:
+        self._use_known, self._wait = self._use, FIRST_WAIT
         self._return()
 
     def _return(self) -> None:
@@ -170,7 +169,7 @@ class Threads:
                 self._thrift.observe(seconds)
             if self._most > 1 and (wanted := self._alarm.heard(self._given, tokens, seconds)):
                 self._use = float(wanted)
-                self._make_room(ALARM_WAIT)
+                self._make_room()
             return
         if tokens != self._size:
             self._size = tokens
@@ -182,16 +181,24 @@ class Threads:
                 self._judge()
             return
         self._due -= 1
-        if self._due <= 0 and full:
+        if self._due <= 0 and full and (neighbour := self._neighbour()) != self._count:
             self._present = median(self._times)
-            self._probed, self._times = self._neighbour(), []
+            self._probed, self._times = neighbour, []
 
     def _neighbour(self) -> int:
-        """Return the count to try: one more and one less in turn, where there are such."""
-        self._upward = not self._upward
-        if self._count == self._most:
-            return self._count - 1
-        return self._count + 1 if self._upward or self._count == 1 else self._count - 1
+        """Return the count to try: one more and one less in turn, where there are such; else the present one.
+
+        One more takes a core that nobody wants at this moment. Threads that share theirs with others wait for
+        each other's turns: one step of 20 ms took 2.7 seconds so.
+        """
+        free = self._company.running(self._given) + self._count < self._cores
+        more, less = self._count < self._most and free, self._count > 1
+        if more and less:
+            self._upward = not self._upward
+            more = self._upward
+        if more:
+            return self._count + 1
+        return self._count - 1 if less else self._count
 
     def _judge(self) -> None:
         if median(self._times) < _BETTER * self._present:

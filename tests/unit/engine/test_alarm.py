@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kylin_gguf.engine.alarm import SIGHTINGS, SLOWED, Alarm
+from kylin_gguf.engine.alarm import SLOWED, Alarm
 
 USUAL_S, SLOW_S = 0.010, 0.030
 
@@ -35,12 +35,14 @@ def alarm(company: Company) -> Alarm:
     return alarm
 
 
-@pytest.mark.parametrize(("wanting", "steps"), [(1, SIGHTINGS), (2, SIGHTINGS // 2), (4, 1)])
-def test_the_more_want_a_core_the_sooner_it_is_heard(
-    alarm: Alarm, company: Company, wanting: int, steps: int
+@pytest.mark.parametrize(
+    ("wanting", "slower", "steps"), [(1, 1.3, 4), (1, 2.0, 2), (2, 1.3, 2), (1, 5.0, 1), (2, 2.5, 1)]
+)
+def test_the_more_want_a_core_and_the_slower_steps_are_the_sooner_it_is_heard(
+    alarm: Alarm, company: Company, wanting: int, slower: float, steps: int
 ) -> None:
     company.wanting = wanting
-    heard = [alarm.heard(2, 1, SLOW_S) for _ in range(steps)]
+    heard = [alarm.heard(2, 1, slower * USUAL_S) for _ in range(steps)]
     assert heard == [0] * (steps - 1) + [wanting]
 
 
@@ -48,7 +50,7 @@ def test_a_step_of_another_size_counts_as_slow_while_nobody_knows_better(
     alarm: Alarm, company: Company
 ) -> None:
     company.wanting = 2
-    assert [alarm.heard(2, 64, SLOW_S), alarm.heard(2, 1, SLOW_S)] == [0, 2]
+    assert [alarm.heard(2, 64, SLOW_S), alarm.heard(2, 1, 1.3 * USUAL_S)] == [0, 2]
 
 
 def test_who_takes_nothing_is_not_heeded(alarm: Alarm, company: Company) -> None:
@@ -60,7 +62,7 @@ def test_who_takes_nothing_is_not_heeded(alarm: Alarm, company: Company) -> None
 def test_who_goes_between_two_steps_begins_anew(alarm: Alarm, company: Company) -> None:
     for wanting in (2, 0, 1, 1, 1, 0, 3):
         company.wanting = wanting
-        assert not alarm.heard(2, 1, SLOW_S)
+        assert not alarm.heard(2, 1, 1.3 * USUAL_S)
 
 
 def test_short_steps_have_to_be_more(company: Company) -> None:
