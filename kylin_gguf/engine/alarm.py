@@ -7,10 +7,10 @@ from kylin_gguf.engine.company import Company
 EVIDENCE = 4.0
 """Threads of others that want a core behind steps in a row, each step's times how much longer it took."""
 
-LASTING_S = 0.025
+LASTING_S = 0.05
 """How long such steps take together. Who reads an answer, or draws it, is done sooner."""
 
-SLOWED = 1.25
+SLOWED = 1.5
 """How much longer steps take by then. Beside programs that only get what is left (nice(1)) they do not."""
 
 _DRIFT = 1.01
@@ -23,7 +23,7 @@ class Alarm:
     def __init__(self, company: Company) -> None:
         self._company = company
         self._usual: dict[int, float] = {}
-        """Seconds of a step when nobody wanted a core, by its tokens."""
+        """Seconds of a step when nobody wanted a core, by its tokens. Without them nothing is said."""
         self._evidence = self._lasted = 0.0
         self._least = 0
         """Threads of others that wanted a core behind each of these steps."""
@@ -32,14 +32,14 @@ class Alarm:
         """Return how many cores others want without doubt, 0 mostly. To be asked right behind a step of so
         many ``tokens`` and ``seconds``, when its ``own`` threads still spin."""
         wanting = self._company.running(own)
-        usual = self._usual.get(tokens)
+        usual = self._usual.get(tokens, seconds)
         if not wanting:
-            self._usual[tokens] = min(seconds, _DRIFT * usual) if usual else seconds
-        if not wanting or (usual and seconds < SLOWED * usual):
+            self._usual[tokens] = min(seconds, _DRIFT * usual)
+        if not wanting or seconds < SLOWED * usual:
             self._begin_anew()
             return 0
         self._least = min(self._least or wanting, wanting)
-        self._evidence += wanting * (seconds / usual if usual else 1.0)
+        self._evidence += wanting * seconds / usual
         self._lasted += seconds
         if self._evidence < EVIDENCE or self._lasted < LASTING_S:
             return 0

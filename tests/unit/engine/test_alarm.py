@@ -6,7 +6,7 @@ import pytest
 
 from kylin_gguf.engine.alarm import SLOWED, Alarm
 
-USUAL_S, SLOW_S = 0.010, 0.030
+USUAL_S, SLOW_S = 0.020, 0.060
 
 
 class Company:
@@ -36,7 +36,7 @@ def alarm(company: Company) -> Alarm:
 
 
 @pytest.mark.parametrize(
-    ("wanting", "slower", "steps"), [(1, 1.3, 4), (1, 2.0, 2), (2, 1.3, 2), (1, 5.0, 1), (2, 2.5, 1)]
+    ("wanting", "slower", "steps"), [(1, 1.6, 3), (1, 2.0, 2), (2, 1.6, 2), (1, 5.0, 1), (2, 2.5, 1)]
 )
 def test_the_more_want_a_core_and_the_slower_steps_are_the_sooner_it_is_heard(
     alarm: Alarm, company: Company, wanting: int, slower: float, steps: int
@@ -46,11 +46,9 @@ def test_the_more_want_a_core_and_the_slower_steps_are_the_sooner_it_is_heard(
     assert heard == [0] * (steps - 1) + [wanting]
 
 
-def test_a_step_of_another_size_counts_as_slow_while_nobody_knows_better(
-    alarm: Alarm, company: Company
-) -> None:
+def test_of_a_step_of_another_size_nobody_knows_whether_it_is_slow(alarm: Alarm, company: Company) -> None:
     company.wanting = 2
-    assert [alarm.heard(2, 64, SLOW_S), alarm.heard(2, 1, 1.3 * USUAL_S)] == [0, 2]
+    assert not any(alarm.heard(2, 64, SLOW_S) for _ in range(100))
 
 
 def test_who_takes_nothing_is_not_heeded(alarm: Alarm, company: Company) -> None:
@@ -62,14 +60,15 @@ def test_who_takes_nothing_is_not_heeded(alarm: Alarm, company: Company) -> None
 def test_who_goes_between_two_steps_begins_anew(alarm: Alarm, company: Company) -> None:
     for wanting in (2, 0, 1, 1, 1, 0, 3):
         company.wanting = wanting
-        assert not alarm.heard(2, 1, 1.3 * USUAL_S)
+        assert not alarm.heard(2, 1, 1.6 * USUAL_S)
 
 
 def test_short_steps_have_to_be_more(company: Company) -> None:
     """A compositor and a terminal that draw an answer are there for some milliseconds."""
     alarm = Alarm(company)
+    alarm.heard(2, 1, 0.004)
     company.wanting = 3
-    assert [alarm.heard(2, 1, 0.004) for _ in range(7)] == [0] * 6 + [3]
+    assert [alarm.heard(2, 1, 0.009) for _ in range(6)] == [0] * 5 + [3]
 
 
 def test_steps_that_grow_with_the_context_are_not_slow(company: Company) -> None:
