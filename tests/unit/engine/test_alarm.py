@@ -36,7 +36,7 @@ def alarm(company: Company) -> Alarm:
 
 
 @pytest.mark.parametrize(
-    ("wanting", "slower", "steps"), [(1, 1.6, 3), (1, 2.0, 2), (2, 1.6, 2), (1, 5.0, 1), (2, 2.5, 1)]
+    ("wanting", "slower", "steps"), [(1, 1.6, 3), (1, 2.0, 2), (2, 1.6, 2), (1, 50.0, 2)]
 )
 def test_the_more_want_a_core_and_the_slower_steps_are_the_sooner_it_is_heard(
     alarm: Alarm, company: Company, wanting: int, slower: float, steps: int
