@@ -95,9 +95,11 @@ class Context:
         llama_cpp.llama_free(self.handle)
 
     def try_out(self, token: int) -> None:
-        """Decode ``token`` and forget it: what a driver cannot do shows in its first step, which also makes the
-        threads. Those that are made while somebody waits may begin on one core, and need a tenth of a second
-        to be moved apart; afterwards ``engine.apart`` sees to that.
+        """Decode ``token`` and forget it.
+
+        What a driver cannot do shows in its first step, which also makes the threads. Those that are made
+        while somebody waits may begin on one core, and need a tenth of a second to be moved apart; afterwards
+        ``engine.apart`` sees to that.
 
         Raises:
             LoadFailed: it cannot.

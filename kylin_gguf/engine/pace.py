@@ -10,12 +10,12 @@ STRETCH = 2.6
 """How much longer a step that also computes a prompt may take than one took before the prompt came. Some room
 is left to three times, which is where readers notice: no step takes quite what the last one took."""
 
-TICK_S = 0.006
-"""What a step loses when other processes want its processors: one of them for a tick (Linux at 250 Hz), and
+TICK_S = 0.010
+"""What a step loses when other processes want its processors: each of two for a tick (Linux at 250 Hz), and
 half of one for who else has waited. Short steps leave room for that, too, but not less than ``LEAST_STRETCH``
 allows."""
 
-LEAST_STRETCH = 1.5
+LEAST_STRETCH = 1.65
 
 LATE = 0.3
 """A step that begins so late after the last, in plain steps, goes without a prompt: its streams have waited
@@ -59,6 +59,7 @@ class Pace:
         """Learn from a step that continued ``streams`` and computed ``prompt_tokens``."""
         self._steps += 1
         beside_prompt, self._beside_prompt = self._beside_prompt, False
+        self._skipped = self._skipped and beside_prompt
         if not streams:
             return
         if not prompt_tokens:

@@ -90,7 +90,7 @@ def test_a_prompt_that_makes_plain_steps_slower_gains_no_room_by_it() -> None:
 
 def test_short_steps_leave_room_for_a_tick() -> None:
     def short(tokens: int) -> float:
-        return linear(tokens) / 2
+        return linear(tokens) * 0.8
 
     limit = 3 - TICK_S / short(1)
     taken = computed(Pace(), short, 1, 500)
@@ -102,7 +102,7 @@ def test_single_disturbed_steps_change_nothing() -> None:
     pace, chance = Pace(), random.Random(1)
 
     def disturbed(tokens: int) -> float:
-        return linear(tokens) * (10 if chance.random() < 0.05 else 1)
+        return 2 * linear(tokens) * (10 if chance.random() < 0.05 else 1)
 
     chunks = [chunk for chunk, _ in computed(pace, disturbed, 1, 1000)]
     assert sum(chunks) / len(chunks) > 2.5
@@ -120,3 +120,13 @@ def test_a_step_that_comes_late_takes_no_prompt() -> None:
     assert pace.chunk(1, 512, late_s=0.006) == 0 < pace.chunk(1, 512, late_s=0.001)
     chunks = [pace.chunk(1, 512, late_s=0.006) for _ in range(10)]
     assert [bool(chunk) for chunk in chunks] == [False, True] * 5, "prompts go on where every step is late"
+
+
+def test_each_prompt_that_comes_late_finds_its_stream_spared() -> None:
+    pace = Pace()
+    for _ in range(3):
+        computed(pace, linear, 1, 30)
+        for _ in range(10):
+            pace.observe(1, 0, linear(1))
+        assert pace.chunk(1, 512, late_s=0.006) == 0
+        pace.observe(1, 0, linear(1))
