@@ -124,9 +124,8 @@ def test_a_step_that_comes_late_takes_no_prompt() -> None:
 
 def test_each_prompt_that_comes_late_finds_its_stream_spared() -> None:
     pace = Pace()
+    computed(pace, linear, 1, 30)
     for _ in range(3):
-        computed(pace, linear, 1, 30)
+        assert pace.chunk(1, 512, late_s=0.006) == 0
         for _ in range(10):
             pace.observe(1, 0, linear(1))
-        assert pace.chunk(1, 512, late_s=0.006) == 0
-        pace.observe(1, 0, linear(1))
