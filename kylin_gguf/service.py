@@ -312,6 +312,11 @@ class Service:
 
     # --- life ---------------------------------------------------------------------------------------
 
+    @property
+    def answering(self) -> bool:
+        """Whether somebody waits for a model."""
+        return self._pool.busy
+
     def busy(self) -> bool:
         """Whether a request or a job runs, or a client's catalogue would be missed."""
         return self._pool.busy or bool(self._jobs) or self._understanding.keeps_alive

@@ -30,8 +30,9 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 5.0
 """How often a service in use looks whether it still is; an idle one sleeps until its time is up."""
-REST_DELAY_S = 1.0
-"""The adapter is started, and the system bus asked, when the first callers have their answers."""
+REST_DELAY_S, REST_PATIENCE = 1.0, 30
+"""The adapter is started, and the system bus asked, when the first callers have their answers: so many times
+as late at most."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -102,6 +103,20 @@ class Server:
             if not await self.connection.own(names.BUS_NAME):
                 raise ServiceUnavailable(f"another process took {names.BUS_NAME}")
 
+    async def start_adapter(self) -> None:
+        """Have the adapter at hand, so that it can tell what else this desktop can do.
+
+        Its start takes a third of a second of one core, which whoever waits for an answer would miss.
+        """
+        for _ in range(REST_PATIENCE):
+            await asyncio.sleep(REST_DELAY_S)
+            if not (self._dispatcher.busy or self._service.answering):
+                break
+        try:
+            await self.executors.ensure_adapter()
+        except ServiceUnavailable as error:
+            log.warning("commands cannot be carried out: %s", error)
+
     async def close(self) -> None:
         """End calls, objects, streams and workers, then the connection."""
         await self._dispatcher.close()
@@ -128,7 +143,7 @@ async def run(
     server = await Server.start(address, service, start_adapter)
     log.info("serving %s", names.BUS_NAME)
     rest = [
-        loop.create_task(_start_adapter(server.executors)),
+        loop.create_task(server.start_adapter()),
         loop.create_task(_watch_power(service)),
     ]
     ends: list[asyncio.Future[Any]] = [
@@ -150,15 +165,6 @@ async def run(
         await server.close()
         for number in STOP_SIGNALS:
             loop.remove_signal_handler(number)
-
-
-async def _start_adapter(executors: Executors) -> None:
-    """Have the adapter at hand, so that it can tell what else this desktop can do."""
-    await asyncio.sleep(REST_DELAY_S)
-    try:
-        await executors.ensure_adapter()
-    except ServiceUnavailable as error:
-        log.warning("commands cannot be carried out: %s", error)
 
 
 async def _watch_power(service: Service) -> None:

@@ -245,5 +245,9 @@ class FakeService:
     def busy(self) -> bool:
         return self.is_busy
 
+    @property
+    def answering(self) -> bool:
+        return self.is_busy
+
     async def close(self) -> None:
         self.closed = True

@@ -55,6 +55,26 @@ async def test_sessions_and_work_keep_the_server(
     await asyncio.wait_for(idle, 20)
 
 
+async def test_the_adapter_starts_when_nobody_waits_for_an_answer(
+    bus_address: str, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kylin_gguf.bus.server.REST_DELAY_S", 0.02)
+    started = asyncio.Event()
+
+    async def start(_: Connection) -> None:
+        started.set()
+
+    service.is_busy = True
+    running = await Server.start(bus_address, cast("Any", service), start)
+    starting = asyncio.ensure_future(running.start_adapter())
+    await asyncio.sleep(0.1)
+    assert not started.is_set()
+    service.is_busy = False
+    await asyncio.wait_for(starting, 20)
+    assert started.is_set()
+    await running.close()
+
+
 async def test_signal_ends_the_server(bus_address: str, service: FakeService) -> None:
     running = asyncio.ensure_future(server.run(cast("Any", service), bus_address, 0))
     connection = await Connection.connect(bus_address)
