@@ -86,8 +86,9 @@ async def test_a_worker_is_confined(
     assert planned < int(soft) == int(hard) < planned * 2 + (8 << 30)
     targets = {int(link.name): os.readlink(link).partition(":")[0] for link in (proc / "fd").iterdir()}
     assert [targets.pop(number) for number in (0, 1, 2)] == ["/dev/null", "pipe", "pipe"]
-    # The channel, the client's stream, and what watches them; the bindings open /dev/null when imported.
-    assert sorted(set(targets.values())) == ["/dev/null", "anon_inode", "socket"]
+    # The channel, the client's stream, what watches them, and who else wants a core; the bindings open
+    # /dev/null when imported.
+    assert sorted(set(targets.values())) == ["/dev/null", "/proc/loadavg", "anon_inode", "socket"]
     assert list(targets.values()).count("socket") == 2
     generation.cancel()
     assert ends(await reading.frames) == ["cancelled"]
