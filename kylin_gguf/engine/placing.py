@@ -27,7 +27,8 @@ class ModelParams:
     def __init__(self, placement: Placement) -> None:
         """Raises LoadFailed where the placement names a device that this process does not have."""
         self.struct = llama_cpp.llama_model_default_params()
-        self.struct.load_mode = _load_mode(placement)
+        # The kernel backs memory with huge pages, but most files' caches with small ones.
+        self.struct.load_mode = _LOAD_MODE_NONE if placement.in_memory else _LOAD_MODE_MMAP
         self.struct.use_extra_bufts = placement.mode == "throughput"
         self.struct.n_gpu_layers = placement.gpu_layers
         # Without a list llama.cpp takes every GPU, even for no layer at all: weights are then not repacked,
@@ -43,14 +44,6 @@ class ModelParams:
         self._overrides = _in_ram(placement.ram_experts)
         if placement.ram_experts:
             self.struct.tensor_buft_overrides = ctypes.cast(self._overrides, ctypes.c_void_p)
-
-
-def _load_mode(placement: Placement) -> int:
-    """Return whether weights are read into memory of the process, which the kernel backs with huge pages, or
-    used in the pages of the file, of which there is one size, but which can be dropped and read again. With a
-    device most of them go elsewhere."""
-    in_memory = placement.mode == "throughput" and placement.fits and not placement.shares
-    return _LOAD_MODE_NONE if in_memory else _LOAD_MODE_MMAP
 
 
 def free_memory(placement: Placement) -> dict[str, int]:

@@ -163,7 +163,7 @@ class Requests:
                 str(self._model.path), "it writes no text token by token, and states no pooling for vectors"
             )
         # Where weights are mapped that would read all of them from the disk.
-        if placement.shares or placement.mode == "throughput":
+        if placement.shares or placement.in_memory:
             self._context.try_out(0)
         self._template_source = self._model.chat_template()
         self._template: ChatTemplate | None = None

@@ -66,6 +66,12 @@ class Placement:
     reasons: tuple[str, ...] = ()
 
     @property
+    def in_memory(self) -> bool:
+        """Whether all weights are read into memory of the worker's own, and none are used in the pages of the
+        file, which can be dropped and read again."""
+        return self.mode == "throughput" and self.fits and not self.shares
+
+    @property
     def is_partial(self) -> bool:
         """Whether some of the model's layers, or experts, are computed from RAM."""
         return self.gpu_layers <= self.layers or self.ram_experts > 0
