@@ -205,23 +205,30 @@ class EnginePool:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
-            self.power = replace(self.power, hot=await asyncio.to_thread(self._heat.hot))
-            self._tell_power()
-            for reference, engine in self._engines.items():
-                if engine.busy:
-                    self._used[reference] = time.monotonic()
-            if self._replanning is None or self._replanning.done():
-                self._replanning = asyncio.gather(*map(self._replan, self._engines.values()))
-            keep_s, why = self._settings.idle_unload_s, "idle"
-            if memory_pressure() > SCARCE:
-                keep_s, why = min(_KEPT_UNDER_PRESSURE_S, keep_s), "programs wait for memory"
+            try:
+                await self._look_after()
+            except Exception:  # who would notice that idle models stay from now on?
+                log.exception("Could not look after the loaded models.")
 
-            def unused(engine: EngineProcess, seconds: float = keep_s) -> bool:
-                unused_s = time.monotonic() - self._used[engine.model.reference]
-                return not engine.busy and unused_s > seconds
+    async def _look_after(self) -> None:
+        """Take in how warm it is, place models anew that lie wrong, and unload idle ones."""
+        self.power = replace(self.power, hot=await asyncio.to_thread(self._heat.hot))
+        self._tell_power()
+        for reference, engine in self._engines.items():
+            if engine.busy:
+                self._used[reference] = time.monotonic()
+        if self._replanning is None or self._replanning.done():
+            self._replanning = asyncio.gather(*map(self._replan, self._engines.values()))
+        keep_s, why = self._settings.idle_unload_s, "idle"
+        if memory_pressure() > SCARCE:
+            keep_s, why = min(_KEPT_UNDER_PRESSURE_S, keep_s), "programs wait for memory"
 
-            idle = [reference for reference, engine in self._engines.items() if unused(engine)]
-            await asyncio.gather(*(self._stop_if(reference, unused, why) for reference in idle))
+        def unused(engine: EngineProcess, seconds: float = keep_s) -> bool:
+            unused_s = time.monotonic() - self._used[engine.model.reference]
+            return not engine.busy and unused_s > seconds
+
+        idle = [reference for reference, engine in self._engines.items() if unused(engine)]
+        await asyncio.gather(*(self._stop_if(reference, unused, why) for reference in idle))
 
     async def _replan(self, engine: EngineProcess) -> None:
         """Place ``engine``'s model anew, if its GPU has less memory than when it was loaded, or more."""

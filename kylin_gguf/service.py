@@ -151,8 +151,7 @@ class Service:
 
         async def work(progress: ProgressCallback) -> InstalledModel:
             path = await self._converter.convert(wanted, progress)
-            installed = await asyncio.to_thread(self._store.installed)
-            made = next(model for model in installed if model.path == path)
+            made = await asyncio.to_thread(self._store.resolve, str(path))
             progress(Progress(made.name, 1, 1))
             return made
 

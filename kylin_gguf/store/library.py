@@ -93,9 +93,10 @@ class Library:
         path = Path(text).expanduser().absolute()
         try:
             path = shards.files(path)[0]
-            return InstalledModel(path.stem, path, path.stat().st_size, writable=False)
+            stranger = InstalledModel(path.stem, path, path.stat().st_size, writable=False)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             raise FileMissing(str(path), getattr(error, "strerror", None) or str(error)) from error
+        return next((model for model in self.installed() if model.path == path), stranger)
 
     def _not_found(self, name: str) -> KylinError:
         known = self._catalogue.names()

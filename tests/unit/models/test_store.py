@@ -150,6 +150,7 @@ def test_names_stems_and_paths_resolve(world: World, tmp_path: Path) -> None:
     assert store.resolve("mine").path == stem
     by_path = store.resolve(str(elsewhere))
     assert (by_path.name, by_path.path, by_path.writable) == ("elsewhere", elsewhere, False)
+    assert store.resolve(str(target)) == store.resolve("one"), "by its path it is another"
 
 
 def test_the_files_of_a_model_that_is_cut_are_one_model(world: World) -> None:

@@ -425,3 +425,21 @@ async def test_a_look_that_fails_harms_nothing(
     clock.now += 301
     await until(lambda: not ladder.loaded())
     await ladder.close()
+
+
+async def test_idle_models_are_unloaded_after_a_look_that_went_wrong(
+    engines: Pool, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    looks = iter((OSError(5, "the kernel says no"),))
+
+    def pressure() -> float:
+        for error in looks:
+            raise error
+        return 0.0
+
+    monkeypatch.setattr(pool, "memory_pressure", pressure)
+    await engines.acquire(TOY)
+    clock.now += 301
+    await until(lambda: not engines.loaded())
+    assert "the kernel says no" in caplog.text
+    await engines.close()
