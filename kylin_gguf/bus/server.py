@@ -173,7 +173,7 @@ async def _watch_power(service: Service) -> None:
     try:
         watch = await PowerWatch.start(service.heed_power)
     except ServiceUnavailable as error:
-        log.info("where the power comes from is not known: %s", error)
+        log.info("where the power comes from is not known: %s", error.reason)
         return
     try:
         await asyncio.Event().wait()
