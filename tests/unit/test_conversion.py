@@ -133,7 +133,7 @@ async def test_child_and_tools_stand_still_while_somebody_waits_and_end_when_tol
     work = asyncio.create_task(Converter(tmp_path, lambda: busy).convert(Conversion("a"), seen.append))
     await until(lambda: seen)
     pids = (int(seen[0].stage), seen[0].done)
-    assert [state(pid) for pid in pids] == ["S", "S"]
+    await until(lambda: [state(pid) for pid in pids] == ["S", "S"])
     busy = True
     await until(lambda: [state(pid) for pid in pids] == ["T", "T"])
     busy = False
