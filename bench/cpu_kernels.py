@@ -2,10 +2,10 @@
 
     python -m bench.cpu_kernels
 
-Calls four functions of every CPU library that this processor can run: the one that rounds activations to
-8 bits, the product of those with weights in Q4_1, the product of numbers of 16 bits, and SiLU. Counts the
-results that differ from those of the plainest library. The numbers are random, the same in every run, and
-as uneven as activations are. Writes bench/results/MACHINE/cpu-kernels.json and prints a table.
+Calls five functions of every CPU library that this processor can run: the one that rounds activations to
+8 bits, the product of those with weights in Q4_1, the product of numbers of 16 bits, softmax, and SiLU.
+Counts the results that differ from those of the plainest library. The numbers are random, the same in every
+run, and as uneven as activations are. Writes bench/results/MACHINE/cpu-kernels.json and prints a table.
 """
 
 from __future__ import annotations
@@ -26,6 +26,12 @@ from kylin_gguf import config, native
 
 WIDTH, HEAD, ROWS = 576, 64, 4000
 """A row of SmolLM2-135M's, the share of a head in it, and how many of each are computed."""
+
+CELLS = 61
+"""Of the KV cache, for softmax: vectors of every width, and a rest."""
+
+BEFORE_AVX2 = ("x64", "sse42", "sandybridge", "ivybridge", "piledriver")
+"""Libraries for processors before Haswell and Zen. All others compute the same to the last bit."""
 
 _BLOCK = 32
 _Q4_1 = np.dtype([("scale", "<f2"), ("minimum", "<f2"), ("weights", "u1", _BLOCK // 2)])
@@ -80,6 +86,18 @@ def silu(library: ctypes.CDLL, activations: Floats) -> Floats:
     return result
 
 
+def softmax(library: ctypes.CDLL, activations: Floats) -> NDArray[np.float64]:
+    """Return for the first numbers of each row the sum of their exponentials."""
+    function, row = library.ggml_vec_soft_max_f32, np.zeros(CELLS, "f4")
+    function.restype = ctypes.c_double
+    return np.array(
+        [
+            function(c_int(CELLS), _address(row), _address(given), c_float(given[:CELLS].max()))
+            for given in activations
+        ]
+    )
+
+
 def products(function: Any, width: int, left: NDArray[Any], right: NDArray[Any]) -> Floats:
     """Return the products of rows with rows, ``width`` numbers each, as a library's ``function`` adds up."""
     found = np.zeros(ROWS, "f4")
@@ -110,6 +128,7 @@ def measure(libraries: dict[str, ctypes.CDLL]) -> dict[str, dict[str, float]]:
             "rounded": rounded(library, given.activations)["rounded"],
             "q4_1": products(library.ggml_vec_dot_q4_1_q8_1, WIDTH, given.weights, blocks),
             "f16": products(library.ggml_vec_dot_f16, HEAD, given.keys, queries),
+            "softmax": softmax(library, given.activations),
             "silu": silu(library, given.activations),
         }
 
@@ -125,13 +144,13 @@ def measure(libraries: dict[str, ctypes.CDLL]) -> dict[str, dict[str, float]]:
 
 def table(found: dict[str, dict[str, float]]) -> str:
     """Return the result in Markdown."""
-    lines = ["| variant | rounding to 8 bits | product, Q4_1 | by at most | product, F16 | SiLU |"]
-    lines.append("|---|--:|--:|--:|--:|--:|")
+    lines = ["| variant | rounding to 8 bits | product, Q4_1 | by at most | product, F16 | softmax | SiLU |"]
+    lines.append("|---|--:|--:|--:|--:|--:|--:|")
     for name, figures in found.items():
-        shares = [f"{figures[what]:.1%}".replace("%", " %") for what in ("q4_1", "f16", "silu")]
+        shares = [f"{figures[what]:.1%}".replace("%", " %") for what in ("q4_1", "f16", "softmax", "silu")]
         lines.append(
             f"| {name} | {figures['rounded'] * 1e6:.1f} in a million | {shares[0]} "
-            f"| {figures['q4_1_largest']:.0e} | {shares[1]} | {shares[2]} |"
+            f"| {figures['q4_1_largest']:.0e} | {shares[1]} | {shares[2]} | {shares[3]} |"
         )
     return "\n".join(lines)
 
@@ -142,7 +161,7 @@ def main() -> int:
         "taken": record.now(),
         "machine": record.machine(),
         "versions": record.versions(),
-        "conditions": {"width": WIDTH, "head": HEAD, "rows": ROWS},
+        "conditions": {"width": WIDTH, "head": HEAD, "rows": ROWS, "cells": CELLS},
         "variants": measure(runnable(native.find(config.load()).directory)),
     }
     path = record.folder(written["machine"]) / "cpu-kernels.json"

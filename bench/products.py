@@ -29,8 +29,9 @@ from kylin_gguf import config, native
 Floats = NDArray[np.float32]
 
 TYPES = (Type.Q4_0, Type.Q4_1, Type.Q5_0, Type.Q8_0)
-ROWS, WIDTH = 1027, 576
-"""A matrix of SmolLM2-135M is as wide; an odd number of rows leaves some to the edges of every tile."""
+SHAPES = ((1027, 576), (37, 4864))
+"""Rows and their width. Matrices of SmolLM2-135M and Qwen2.5-0.5B are as wide: of one, eight rows fit into
+the first cache, of the other they do not. Odd numbers of rows leave some to the edges of every tile."""
 
 BATCHES = (1, 2, 3, 4, 5, 8, 15, 64)
 REPEATS = 9
@@ -64,8 +65,9 @@ class Multiplier:
         """Return the products, of shape (tokens, rows), and the seconds that one thread took, a median."""
         ggml = self._base
         context = ggml.ggml_init(_Parameters(_MEMORY, None, False))
-        left = ggml.ggml_new_tensor_2d(context, kind.value, WIDTH, ROWS)
-        right = ggml.ggml_new_tensor_2d(context, Type.F32.value, WIDTH, len(tokens))
+        rows, width = len(weights), tokens.shape[1]
+        left = ggml.ggml_new_tensor_2d(context, kind.value, width, rows)
+        right = ggml.ggml_new_tensor_2d(context, Type.F32.value, width, len(tokens))
         product = ggml.ggml_mul_mat(context, left, right)
         graph = ggml.ggml_new_graph(context)
         ggml.ggml_build_forward_expand(graph, product)
@@ -78,17 +80,17 @@ class Multiplier:
                 raise RuntimeError(f"ggml_graph_compute_with_ctx returned {status}")
             seconds.append(time.thread_time() - started)
         found = ctypes.cast(ggml.ggml_get_data(product), POINTER(ctypes.c_float))
-        copied = np.ctypeslib.as_array(found, (len(tokens), ROWS)).copy()
+        copied = np.ctypeslib.as_array(found, (len(tokens), rows)).copy()
         ggml.ggml_free(context)
         return copied, statistics.median(seconds)
 
 
-def numbers(kind: Type) -> tuple[NDArray[np.uint8], Floats]:
+def numbers(kind: Type, shape: tuple[int, int]) -> tuple[NDArray[np.uint8], Floats]:
     """Return the same random weights, quantised, and as many tokens as the largest batch, every time."""
     random = np.random.default_rng(1)
-    uneven = np.exp(random.normal(0, 0.5, (max(BATCHES), WIDTH)))
+    uneven = np.exp(random.normal(0, 0.5, (max(BATCHES), shape[1])))
     tokens = (random.normal(size=uneven.shape) * uneven).astype(np.float32)
-    return gguf.quantize(random.normal(0, 0.05, (ROWS, WIDTH)).astype(np.float32), kind), tokens
+    return gguf.quantize(random.normal(0, 0.05, shape).astype(np.float32), kind), tokens
 
 
 class Compared(NamedTuple):
@@ -100,13 +102,13 @@ class Compared(NamedTuple):
     """Whether each token of every batch got what it gets alone."""
 
 
-def compare(here: Multiplier, there: Multiplier, kind: Type) -> Compared:
+def compare(here: Multiplier, there: Multiplier, kind: Type, shape: tuple[int, int]) -> Compared:
     """Multiply the same numbers here and there.
 
     Raises:
         AssertionError: A product differs.
     """
-    weights, tokens = numbers(kind)
+    weights, tokens = numbers(kind, shape)
     alone = np.concatenate([here(kind, weights, token[None])[0] for token in tokens])
     times, as_alone = {}, True
     for count in BATCHES:
@@ -125,11 +127,13 @@ def main() -> None:
     for name, library in runnable(directory).items():
         if name not in theirs:
             continue
-        print(f"{name}; tokens at once: us a token here, there")
-        for kind in TYPES:
-            times, as_alone = compare(Multiplier(base, library), Multiplier(base, theirs[name]), kind)
-            columns = "  ".join(f"{count}: {ours:.0f} {other:.0f}" for count, (ours, other) in times.items())
-            print(f"  {kind.name}  {columns}  {'' if as_alone else 'not '}as alone")
+        both = Multiplier(base, library), Multiplier(base, theirs[name])
+        for rows, width in SHAPES:
+            print(f"{name}, {rows} rows of {width}; tokens at once: us a token here, there")
+            for kind in TYPES:
+                times, as_alone = compare(*both, kind, (rows, width))
+                columns = "  ".join(f"{count}: {us:.0f} {other:.0f}" for count, (us, other) in times.items())
+                print(f"  {kind.name}  {columns}  {'' if as_alone else 'not '}as alone")
 
 
 if __name__ == "__main__":

@@ -29,11 +29,12 @@ def multipliers() -> dict[str, products.Multiplier]:
     return {name: products.Multiplier(base, library) for name, library in runnable(directory).items()}
 
 
+@pytest.mark.parametrize("shape", products.SHAPES)
 @pytest.mark.parametrize("kind", products.TYPES)
 def test_a_token_in_a_batch_gets_what_it_gets_alone(
-    kind: gguf.GGMLQuantizationType, multipliers: dict[str, products.Multiplier]
+    kind: gguf.GGMLQuantizationType, shape: tuple[int, int], multipliers: dict[str, products.Multiplier]
 ) -> None:
-    weights, tokens = products.numbers(kind)
+    weights, tokens = products.numbers(kind, shape)
     exact = tokens @ gguf.dequantize(weights, kind).T
     for name, multiply in multipliers.items():
         alone = np.concatenate([multiply(kind, weights, token[None])[0] for token in tokens])
