@@ -1,11 +1,12 @@
 """How fast do two builds of llama.cpp compute the same models?
 
-    python -m bench.builds DIRECTORY --model NAME... [--threads N] [--rounds N]
+    python -m bench.builds DIRECTORY --patches "NNNN ..." --model NAME... [--variant NAME] [--threads N]
 
 Has the llama-bench of the build in use and the one in ``DIRECTORY``, a build of the same llama.cpp with other
 patches, measure the same by turns: a prompt of 512 tokens, 4 tokens at once (a stream and a part of a prompt,
 or a token and guesses at the next), 8 (as many clients), and decoding, each in an empty context and after
-2,000 tokens. Writes bench/results/MACHINE/builds.json and prints the medians and ratios as a table.
+2,000 tokens. Both take the CPU library that llama.cpp chooses, or the one given. Writes
+bench/results/MACHINE/builds.json, or builds-VARIANT.json, and prints the medians and ratios as a table.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from bench import record
+from bench.cpu_variants import alone
 from kylin_gguf import catalogue, config, native
 from kylin_gguf.records import InstalledModel
 from kylin_gguf.store import Store
@@ -68,28 +71,44 @@ def table(models: dict[str, dict[str, Speeds]]) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
-    """Run the command line; return the exit status."""
+def arguments() -> argparse.Namespace:
+    """Return what the command line asks for."""
     parser = argparse.ArgumentParser(description="Compare the speed of two builds of llama.cpp.")
     parser.add_argument("directory", type=Path, help="the other build")
     parser.add_argument("--patches", required=True, help="which patches the other build has, for the record")
     parser.add_argument("--model", action="append", required=True, help="may be given more than once")
+    parser.add_argument("--variant", help="the CPU library of both builds, such as haswell")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
-    chosen = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run the command line; return the exit status."""
+    chosen = arguments()
     settings = config.load()
     store = Store(settings, catalogue.load(settings.catalogue))
     models = [store.resolve(name) for name in chosen.model]
     builds = {"there": chosen.directory.resolve(), "here": native.find(settings).directory}
+    with tempfile.TemporaryDirectory(prefix="kylin-gguf-bench-") as scratch:
+        if chosen.variant:
+            builds = {name: alone(path, chosen.variant, Path(scratch, name)) for name, path in builds.items()}
+        speeds_of = {model.name: measure(builds, model, chosen.threads, chosen.rounds) for model in models}
     written: dict[str, Any] = {
         "taken": record.now(),
         "machine": record.machine(),
         "versions": record.versions(),
-        "conditions": {"threads": chosen.threads, "rounds": chosen.rounds, "patches there": chosen.patches},
+        "conditions": {
+            "threads": chosen.threads,
+            "rounds": chosen.rounds,
+            "patches there": chosen.patches,
+            "variant": chosen.variant,
+        },
         "models": [record.describe(model) for model in models],
-        "speeds": {model.name: measure(builds, model, chosen.threads, chosen.rounds) for model in models},
+        "speeds": speeds_of,
     }
-    path = record.folder(written["machine"]) / "builds.json"
+    name = f"builds-{chosen.variant}.json" if chosen.variant else "builds.json"
+    path = record.folder(written["machine"]) / name
     path.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
     print(f"{table(written['speeds'])}\n\nwritten to {path}")
     return 0
