@@ -1,12 +1,13 @@
 """How fast do two builds of llama.cpp compute the same models?
 
     python -m bench.builds DIRECTORY --patches "NNNN ..." --model NAME... [--variant NAME] [--threads N]
+        [--prompts N,...] [--depths N,...]
 
 Has the llama-bench of the build in use and the one in ``DIRECTORY``, a build of the same llama.cpp with other
-patches, measure the same by turns: a prompt of 512 tokens, 4 tokens at once (a stream and a part of a prompt,
-or a token and guesses at the next), 8 (as many clients), and decoding, each in an empty context and after
-2,000 tokens. Both take the CPU library that llama.cpp chooses, or the one given. Writes
-bench/results/MACHINE/builds.json, or builds-VARIANT.json, and prints the medians and ratios as a table.
+patches, measure the same by turns. If not told otherwise: a prompt of 512 tokens, 4 tokens at once (a stream
+and a part of a prompt, or a token and guesses at the next), 8 (as many clients), and decoding, each in an
+empty context and after 2,000 tokens. Both take the CPU library that llama.cpp chooses, or the one given.
+Writes bench/results/MACHINE/builds.json, or builds-VARIANT.json, and prints medians and ratios as a table.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +28,29 @@ from kylin_gguf import catalogue, config, native
 from kylin_gguf.records import InstalledModel
 from kylin_gguf.store import Store
 
-PROMPTS = (512, 4, 8)
 DECODED = 32
-DEPTHS = (0, 2000)
 
 Speeds = dict[str, list[float]]
 """By what was measured: tokens per second of each round."""
 
 
-def speeds(directory: Path, model: InstalledModel, threads: int) -> dict[str, float]:
+@dataclass(frozen=True)
+class Conditions:
+    """Tokens at once and in the context, comma-separated as llama-bench takes them, and threads."""
+
+    prompts: str
+    depths: str
+    threads: int
+
+
+def speeds(directory: Path, model: InstalledModel, under: Conditions) -> dict[str, float]:
     """Return the tokens per second of everything measured, once, by the build in ``directory``.
 
     Raises:
         subprocess.CalledProcessError: llama-bench failed.
     """
-    wanted = ["-p", ",".join(map(str, PROMPTS)), "-n", DECODED, "-d", ",".join(map(str, DEPTHS))]
-    command = [directory / "llama-bench", "-m", model.path, "-t", threads, "-fa", 1, "-r", 3, *wanted]
+    wanted = ["-p", under.prompts, "-n", DECODED, "-d", under.depths]
+    command = [directory / "llama-bench", "-m", model.path, "-t", under.threads, "-fa", 1, "-r", 3, *wanted]
     done = subprocess.run([*map(str, command), "-o", "json"], stdout=subprocess.PIPE, check=True)
     found = {}
     for item in json.loads(done.stdout):
@@ -50,12 +59,14 @@ def speeds(directory: Path, model: InstalledModel, threads: int) -> dict[str, fl
     return found
 
 
-def measure(builds: dict[str, Path], model: InstalledModel, threads: int, rounds: int) -> dict[str, Speeds]:
+def measure(
+    builds: dict[str, Path], model: InstalledModel, under: Conditions, rounds: int
+) -> dict[str, Speeds]:
     """Return by build what was measured, the builds by turns."""
     found: dict[str, Speeds] = {name: {} for name in builds}
     for turn in range(rounds):
         for name in builds if turn % 2 == 0 else reversed(builds):
-            for what, speed in speeds(builds[name], model, threads).items():
+            for what, speed in speeds(builds[name], model, under).items():
                 found[name].setdefault(what, []).append(speed)
         print(f"{model.name}: round {turn + 1} of {rounds}", file=sys.stderr)
     return found
@@ -78,6 +89,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--patches", required=True, help="which patches the other build has, for the record")
     parser.add_argument("--model", action="append", required=True, help="may be given more than once")
     parser.add_argument("--variant", help="the CPU library of both builds, such as haswell")
+    parser.add_argument("--prompts", default="512,4,8", help="tokens at once (default: %(default)s)")
+    parser.add_argument("--depths", default="0,2000", help="tokens in the context (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     return parser.parse_args()
@@ -93,7 +106,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="kylin-gguf-bench-") as scratch:
         if chosen.variant:
             builds = {name: alone(path, chosen.variant, Path(scratch, name)) for name, path in builds.items()}
-        speeds_of = {model.name: measure(builds, model, chosen.threads, chosen.rounds) for model in models}
+        under = Conditions(chosen.prompts, chosen.depths, chosen.threads)
+        speeds_of = {model.name: measure(builds, model, under, chosen.rounds) for model in models}
     written: dict[str, Any] = {
         "taken": record.now(),
         "machine": record.machine(),

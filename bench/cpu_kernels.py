@@ -30,9 +30,6 @@ WIDTH, HEAD, ROWS = 576, 64, 4000
 CELLS = 61
 """Of the KV cache, for softmax: vectors of every width, and a rest."""
 
-BEFORE_AVX2 = ("x64", "sse42", "sandybridge", "ivybridge", "piledriver")
-"""Libraries for processors before Haswell and Zen. All others compute the same to the last bit."""
-
 _BLOCK = 32
 _Q4_1 = np.dtype([("scale", "<f2"), ("minimum", "<f2"), ("weights", "u1", _BLOCK // 2)])
 _Q8_1 = np.dtype([("scale", "<f2"), ("sum", "<f2"), ("rounded", "i1", _BLOCK)])

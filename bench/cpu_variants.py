@@ -4,11 +4,11 @@
 
 Every variant gets a folder with the core and itself alone, so that nothing else can be chosen. The text
 is the engine's, greedy; the divergence from the variant that llama.cpp chooses by itself, over text that
-the converter holds out, from llama-perplexity; the speeds from llama-bench, in turns. Variants add
-numbers up in different orders, so texts part where two tokens are about equally likely; the divergence
-says how far. The same with weights of 32 bits, for which activations are not rounded to 8 bits, says what
-of it is the order alone. Writes bench/results/MACHINE/cpu-variants.json and prints a table. Exit status 1
-when one strays too far.
+the converter holds out, from llama-perplexity; the speeds from llama-bench, in turns. x86's compute alike
+(patches 0011 and 0013). Others add numbers up in different orders, so texts part where two tokens are about
+equally likely; the divergence says how far. The same with weights of 32 bits, for which activations are not
+rounded to 8 bits, says what of it is the order alone. Writes bench/results/MACHINE/cpu-variants.json and
+prints a table. Exit status 1 when one strays too far: on x86, when it says anything else.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import platform
 import shutil
 import statistics
 import subprocess
@@ -171,9 +172,12 @@ def main() -> int:
     path.write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(table(written["variants"]))
     ran = [found for found in written["variants"].values() if found]
-    print(f"\n{len({found['text'] for found in ran})} different text(s); with weights of 32 bits", end=" ")
+    texts = {found["text"] for found in ran}
+    print(f"\n{len(texts)} different text(s); with weights of 32 bits", end=" ")
     print(f"{len({found['exact']['text'] for found in ran})}, the largest mean divergence", end=" ")
     print(f"{max(found['exact']['divergence']['mean'] for found in ran):.7f}; written to {path}")
+    if platform.machine() == "x86_64" and len(texts) > 1:
+        return 1
     return 1 if any(found["divergence"]["mean"] > BOUND for found in ran) else 0
 
 

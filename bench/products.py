@@ -33,6 +33,10 @@ SHAPES = ((1027, 576), (37, 4864))
 """Rows and their width. Matrices of SmolLM2-135M and Qwen2.5-0.5B are as wide: of one, eight rows fit into
 the first cache, of the other they do not. Odd numbers of rows leave some to the edges of every tile."""
 
+K_TYPES = (Type.Q2_K, Type.Q3_K, Type.Q4_K, Type.Q5_K, Type.Q6_K)
+K_SHAPES = ((259, 512), (37, 4864))
+"""The same for k-quants, whose blocks are of 256."""
+
 BATCHES = (1, 2, 3, 4, 5, 8, 15, 64)
 REPEATS = 9
 
@@ -49,7 +53,7 @@ class Multiplier:
     """``ggml_mul_mat`` on the processor, as one CPU library computes it."""
 
     def __init__(self, base: ctypes.CDLL, library: ctypes.CDLL) -> None:
-        self._base, self._library = base, library
+        self.base, self._library = base, library
         library.ggml_cpu_init()
         base.ggml_init.argtypes, base.ggml_init.restype = (_Parameters,), c_void_p
         base.ggml_new_tensor_2d.argtypes = (c_void_p, c_int, c_int64, c_int64)
@@ -63,7 +67,7 @@ class Multiplier:
 
     def __call__(self, kind: Type, weights: NDArray[np.uint8], tokens: Floats) -> tuple[Floats, float]:
         """Return the products, of shape (tokens, rows), and the seconds that one thread took, a median."""
-        ggml = self._base
+        ggml = self.base
         context = ggml.ggml_init(_Parameters(_MEMORY, None, False))
         rows, width = len(weights), tokens.shape[1]
         left = ggml.ggml_new_tensor_2d(context, kind.value, width, rows)
@@ -85,12 +89,18 @@ class Multiplier:
         return copied, statistics.median(seconds)
 
 
-def numbers(kind: Type, shape: tuple[int, int]) -> tuple[NDArray[np.uint8], Floats]:
-    """Return the same random weights, quantised, and as many tokens as the largest batch, every time."""
+def numbers(base: ctypes.CDLL, kind: Type, shape: tuple[int, int]) -> tuple[NDArray[np.uint8], Floats]:
+    """Return the same random weights, quantised by ggml_quantize_chunk of ``base``, and as many tokens as the
+    largest batch, every time."""
     random = np.random.default_rng(1)
     uneven = np.exp(random.normal(0, 0.5, (max(BATCHES), shape[1])))
     tokens = (random.normal(size=uneven.shape) * uneven).astype(np.float32)
-    return gguf.quantize(random.normal(0, 0.05, shape).astype(np.float32), kind), tokens
+    weights = random.normal(0, 0.05, shape).astype(np.float32)
+    block, size = gguf.GGML_QUANT_SIZES[kind]
+    quantised = np.empty((shape[0], shape[1] // block * size), np.uint8)
+    base.ggml_quantize_chunk.argtypes = (c_int, c_void_p, c_void_p, *[c_int64] * 3, c_void_p)
+    base.ggml_quantize_chunk(kind.value, weights.ctypes.data, quantised.ctypes.data, 0, *shape, None)
+    return quantised, tokens
 
 
 class Compared(NamedTuple):
@@ -108,7 +118,7 @@ def compare(here: Multiplier, there: Multiplier, kind: Type, shape: tuple[int, i
     Raises:
         AssertionError: A product differs.
     """
-    weights, tokens = numbers(kind, shape)
+    weights, tokens = numbers(here.base, kind, shape)
     alone = np.concatenate([here(kind, weights, token[None])[0] for token in tokens])
     times, as_alone = {}, True
     for count in BATCHES:

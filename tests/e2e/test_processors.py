@@ -1,10 +1,13 @@
-"""Every processor with AVX2 computes the same, to the last bit: from Haswell and Zen on."""
+"""Every x86 processor computes the same, to the last bit."""
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
+import hashlib
+import itertools
 import platform
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import gguf
 import pytest
 
 from bench import cpu_kernels, cpu_variants, products
+from bench.divergence import Probe, Way, write_base
 from kylin_gguf import config, native
 from kylin_gguf.records import InstalledModel, Settings
 
@@ -19,6 +23,11 @@ pytestmark = [
     pytest.mark.native,
     pytest.mark.skipif(platform.machine() != "x86_64", reason="others have libraries of their own"),
 ]
+
+
+TEXT = Path(__file__).parents[2] / "convert" / "kylin_convert" / "corpus" / "held-out-en.txt"
+
+Case = tuple[gguf.GGMLQuantizationType, tuple[int, int]]
 
 
 @pytest.fixture(scope="module")
@@ -29,28 +38,55 @@ def directory() -> Path:
 @pytest.fixture(scope="module")
 def libraries(directory: Path) -> dict[str, ctypes.CDLL]:
     found = cpu_kernels.runnable(directory)
-    alike = {name: library for name, library in found.items() if name not in cpu_kernels.BEFORE_AVX2}
-    if len(alike) < 2:
-        pytest.skip("this processor runs at most one of the libraries that compute alike")
-    return alike
+    if len(found) < 2:
+        pytest.skip("this processor runs one of the libraries")
+    return found
 
 
-@pytest.mark.parametrize("shape", products.SHAPES)
-@pytest.mark.parametrize("kind", products.TYPES)
+def of_small_blocks() -> Iterator[Case]:
+    yield from itertools.product(products.TYPES, products.SHAPES)
+
+
+def of_k_quants() -> Iterator[Case]:
+    yield from itertools.product(products.K_TYPES, products.K_SHAPES)
+
+
+@pytest.mark.parametrize(("kind", "shape"), of_small_blocks())
 def test_they_multiply_alike(
     kind: gguf.GGMLQuantizationType,
     shape: tuple[int, int],
     directory: Path,
     libraries: dict[str, ctypes.CDLL],
 ) -> None:
+    assert_alike(directory, libraries, kind, shape)
+
+
+@pytest.mark.parametrize(("kind", "shape"), of_k_quants())
+def test_they_multiply_k_quants_alike_with_sse4(
+    kind: gguf.GGMLQuantizationType,
+    shape: tuple[int, int],
+    directory: Path,
+    libraries: dict[str, ctypes.CDLL],
+) -> None:
+    assert_alike(directory, {name: libraries[name] for name in libraries if name != "x64"}, kind, shape)
+
+
+def assert_alike(
+    directory: Path,
+    libraries: dict[str, ctypes.CDLL],
+    kind: gguf.GGMLQuantizationType,
+    shape: tuple[int, int],
+) -> None:
     base = ctypes.CDLL(str(directory / "libggml-base.so"))
-    weights, tokens = products.numbers(kind, shape)
+    weights, tokens = products.numbers(base, kind, shape)
     for count in (1, 64):
         found = {
-            name: products.Multiplier(base, library)(kind, weights, tokens[:count])[0].tobytes()
+            name: products.Multiplier(base, library)(kind, weights, tokens[:count])[0]
             for name, library in libraries.items()
         }
-        assert len(set(found.values())) == 1, f"{count} tokens: {found.keys()}"
+        one = next(iter(found.values()))
+        unlike = [name for name, product in found.items() if product.tobytes() != one.tobytes()]
+        assert not unlike, f"{count} tokens"
 
 
 def test_they_round_attend_and_activate_alike(libraries: dict[str, ctypes.CDLL]) -> None:
@@ -70,3 +106,19 @@ def test_they_answer_alike(
         only = cpu_variants.alone(directory, name, tmp_path / name)
         texts[name] = asyncio.run(cpu_variants.greedy_text(replace(settings, native_dirs=(only,)), model))
     assert len(set(texts.values())) == 1, texts
+
+
+def test_they_and_the_c_library_read_a_text_alike(
+    libraries: dict[str, ctypes.CDLL], directory: Path, tmp_path: Path, model: InstalledModel
+) -> None:
+    """Old processors get other mathematics of the C library's, too."""
+    probe = Probe(TEXT, pieces=1)
+    kept = set()
+    for name, masked in itertools.product(libraries, ("", "glibc.cpu.hwcaps=-AVX512F,-AVX2,-FMA")):
+        folder = tmp_path / name
+        if not folder.exists():
+            cpu_variants.alone(directory, name, folder)
+        base = tmp_path / "base"
+        write_base(Way(folder, model.path, environment={"GLIBC_TUNABLES": masked}), probe, base)
+        kept.add(hashlib.sha256(base.read_bytes()).hexdigest())
+    assert len(kept) == 1
